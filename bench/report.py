@@ -1,0 +1,197 @@
+"""Run the whole suite and write ``bench/results/<machine>/report.md`` with its pictures.
+
+    python -m bench.report              everything: about a quarter of an hour
+    python -m bench.report --quick      a smoke run: few rounds, no compiled peer, no large shapes
+    python -m bench.report --redraw     tables and pictures again, from the numbers already there
+
+Every part runs in a process of its own, since the number of threads is one choice per process. The
+numbers stay beside the report as JSON; ``speed-*.json`` are files of pytest-benchmark.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from bench import accuracy, cases, limits, machine, peers, pictures
+
+BENCH = Path(__file__).resolve().parent
+THREADS = ("1", "all")
+QUICK = "not compile and not 128256 and not 32000 and not 16777216"
+
+
+def python(*arguments: str) -> int:
+    print("$ python", *arguments, flush=True)
+    return subprocess.run([sys.executable, *arguments], cwd=BENCH.parent, check=False).returncode
+
+
+def measure(folder: Path, quick: bool) -> None:
+    few = ("--quick",) if quick else ()
+    for threads in THREADS:
+        path = folder / f"speed-{threads}.json"
+        code = python(
+            "-m", "pytest", "bench", "-q", "-o", "addopts=", "-p", "no:cacheprovider",
+            "--benchmark-only", "--benchmark-columns=median,iqr,rounds,iterations",
+            "--threads", threads, f"--benchmark-json={path}",
+            *(("-k", QUICK, "--budget", "0.05") if quick else ()),
+        )  # fmt: skip
+        if code > 1:  # 1: a benchmark ran and its answer was wrong; the report says so
+            raise SystemExit(f"the benchmarks did not run (pytest exit code {code})")
+        without_rounds(path)
+    for module in ("accuracy", "targets"):
+        options = few if module == "targets" else ()
+        if python("-m", f"bench.{module}", "--json", str(folder / f"{module}.json"), *options):
+            raise SystemExit(f"bench.{module} failed")
+
+
+def without_rounds(path: Path) -> None:
+    """Keep the statistics, drop the single rounds: what ``pytest-benchmark compare`` needs."""
+    saved = json.loads(path.read_text(encoding="utf-8"))
+    for benchmark in saved["benchmarks"]:
+        benchmark["stats"].pop("data", None)
+    path.write_text(json.dumps(saved, indent=1), encoding="utf-8")
+
+
+def load_speed(folder: Path) -> dict:
+    """``speed[threads][kind][case][name]``: median seconds."""
+    speed = {}
+    for threads in THREADS:
+        kinds = speed[threads] = {}
+        for benchmark in load(folder, f"speed-{threads}")["benchmarks"]:
+            about = benchmark["extra_info"]
+            if "ns_per_logit" in about:
+                cells = kinds.setdefault(about["kind"], {}).setdefault(about["case"], {})
+                cells[about["name"]] = benchmark["stats"]["median"]
+    return speed
+
+
+def load(folder: Path, name: str) -> dict:
+    return json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+
+
+# --- tables ------------------------------------------------------------------------------------
+
+
+def table(head: list[str], lines: list[list[str]]) -> str:
+    rows = [head, ["---"] * len(head), *lines]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in rows)
+
+
+def machine_table(found: dict) -> str:
+    celoss, versions = found["celoss"], found["versions"]
+    lines = [
+        ["processor", f"{found['processor']} ({found['architecture']}), {found['cores']} core(s)"],
+        ["caches", f"L2 {_size(found['L2 cache'])}, L3 {_size(found['L3 cache'])}"],
+        ["celoss", f"{celoss['version']}, level {celoss['level']}, {celoss['build_type']} build"],
+        ["compiler", str(celoss["compiler"])],
+        ["Python", found["python"]],
+        *([package, version] for package, version in versions.items()),
+    ]
+    return table(["what", "which"], lines)
+
+
+def _size(size) -> str:
+    return f"{size / 2**20:g} MiB" if isinstance(size, int) else str(size)
+
+
+def shapes_of(kinds: dict) -> list[cases.Case]:
+    return [case for case in cases.SPEED if str(case) in kinds["shape"]]
+
+
+def ns(seconds: float | None, case: cases.Case) -> str:
+    return "" if seconds is None else f"{1e9 * seconds / case.size:.3g}"
+
+
+def speed_table(kinds: dict, errors: dict) -> str:
+    """Speed and accuracy of a peer in one row: neither is worth much without the other."""
+    shapes = shapes_of(kinds)
+    lines = []
+    for peer in peers.ALL:
+        cells = [ns(kinds["shape"][str(case)].get(peer.name), case) for case in shapes]
+        if not any(cells):
+            continue
+        own = peers.CELOSS if peer in peers.OWN else peer
+        ulps = [accuracy.cell(errors[name][own.name]) for name in (cases.NORMAL, cases.CONFIDENT)]
+        lines.append([f"**{peer}**" if peer in peers.OWN else str(peer), *cells, *ulps])
+    others = [peer.name for peer in peers.OTHERS]
+    ratios = []
+    for case in shapes:
+        found = kinds["shape"][str(case)]
+        rivals = [found[name] for name in others if name in found]
+        both = "celoss" in found and rivals
+        ratios.append(f"{min(rivals) / found['celoss']:.2g}" if both else "")
+    lines.append(["fastest peer / celoss", *ratios, "", ""])
+    head = [*(str(case) for case in shapes), f"ulp, {cases.NORMAL}", f"ulp, {cases.CONFIDENT}"]
+    return table(["ns per logit", *head], lines)
+
+
+def floor_table(kinds: dict) -> str:
+    shapes = [case for case in shapes_of(kinds) if str(case) in kinds["floor"]]
+    lines = [[name, *(ns(kinds["floor"][str(case)].get(name), case) for case in shapes)] for name in limits.NAMES]
+    return table(["ns per logit", *map(str, shapes)], lines)
+
+
+def target_table(rows: list[dict]) -> str:
+    """As ``bench.targets`` printed it."""
+    from bench.targets import Row
+
+    names = Row.__dataclass_fields__
+    made = [Row(**{name: row[name] for name in names}) for row in rows]
+    head = "| what | target | reached | |\n|---|---|---|---|\n"
+    return head + "\n".join(row.markdown() for row in made)
+
+
+def write(folder: Path) -> Path:
+    speed, found = load_speed(folder), load(folder, "targets")
+    errors = load(folder, "accuracy")["float32"]
+    pictures.time_per_logit(speed, folder / "time-per-logit.png")
+    pictures.roofline(speed, folder / "roofline.png")
+    pictures.scaling(speed, folder / "scaling.png")
+    pictures.floors(found["rows"], folder / "floors.png")
+    pictures.training_step(found["rows"], folder / "training-step.png")
+
+    reached = sum(row["reached"] for row in found["rows"])
+    parts = ["# Benchmarks of celoss", machine_table(found["machine"])]
+    for threads, kinds in speed.items():
+        parts += [
+            f"## Loss and gradient, float32, {pictures.THREADS[threads]}",
+            "Median time per logit in ns; beside it the largest error in ulp, loss / gradient, over "
+            f"{cases.ACCURACY_ROWS} rows of {cases.ACCURACY_CLASSES} classes, and the share of "
+            "losses returned as 0 that are not.",
+            speed_table(kinds, errors),
+            "What the memory allows on the same arrays, in the same process:",
+            floor_table(kinds),
+        ]
+    parts += [
+        "![Time per logit by shape and peer](time-per-logit.png)",
+        "![Time over the memory's floor by shape and peer](roofline.png)",
+        "![Time by rows and by classes](scaling.png)",
+        f"## Targets: {reached} of {len(found['rows'])} reached",
+        target_table(found["rows"]),
+        "![Time over the memory operation that bounds it](floors.png)",
+        "![Training step, default threads against one](training-step.png)",
+        "## Accuracy",
+        accuracy.markdown(errors),
+    ]
+    path = folder / "report.md"
+    path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    return path
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="a smoke run")
+    parser.add_argument("--redraw", action="store_true", help="measure nothing, write again")
+    parser.add_argument("--name", help="the results folder (default: the kind of machine)")
+    given = parser.parse_args()
+    machine.build_config()  # refuses a build that is not Release, before anything is measured
+    folder = BENCH / "results" / (given.name or machine.name() + ("-quick" if given.quick else ""))
+    folder.mkdir(parents=True, exist_ok=True)
+    if not given.redraw:
+        measure(folder, given.quick)
+    print(f"wrote bench/{write(folder).relative_to(BENCH)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,365 @@
+"""Every check of an argument, and every message about one. Imports NumPy only.
+
+The functions here bring what a user may pass into the one form that the kernels take, or raise: TypeError for a kind of
+thing that can never work, ValueError for a value or a shape, IndexError for a target out of range. Each message says what
+was given, what was expected, and where.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Array = NDArray[Any]
+
+REDUCTIONS = {"none": 0, "mean": 1, "sum": 2}
+
+# How logits are stored: the codes of `Storage` in src/simd/block_ops.h.
+FLOAT32, FLOAT64, FLOAT16, BFLOAT16 = 0, 1, 2, 3
+_STORAGE = {"float32": FLOAT32, "float64": FLOAT64, "float16": FLOAT16, "bfloat16": BFLOAT16}
+
+
+class CrossEntropyArguments(NamedTuple):
+    """Arguments of `_kernels.cross_entropy`, in its order."""
+
+    logits: Array
+    storage: int
+    axis: int
+    target: Array | None
+    probabilities: Array | None
+    probabilities_storage: int
+    weight: NDArray[np.float64] | None
+    sample_weight: NDArray[np.float64] | None
+    ignore_index: int
+    label_smoothing: float
+    reduction: int
+    normalizer: float
+    upstream: float | NDArray[np.float64] | None
+    want_grad: bool
+    out: Array | None
+    row_loss: Array | None
+    n_threads: int
+
+
+def _described(a: Array) -> str:
+    return f"{a.dtype} of shape {a.shape}"
+
+
+def as_array(value: Any, name: str) -> Array:
+    """`value` as an ndarray, without a copy where it is one, has `__array__`, or speaks DLPack on the CPU."""
+    if isinstance(value, np.ndarray):
+        if isinstance(value, np.ma.MaskedArray):
+            raise TypeError(f"{name} is a masked array; pass {name}.data and mark ignored rows with ignore_index")
+        return value.view(np.ndarray)
+    if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
+        return np.from_dlpack(value)
+    if type(value).__module__.partition(".")[0] == "torch" and hasattr(value, "detach"):
+        value = value.detach()  # a tensor that requires a gradient refuses __array__
+        if str(value.dtype) == "torch.bfloat16":
+            return _bfloat16_of_torch(value, name)
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"{name} cannot be taken as an array: {error}") from error
+    return array
+
+
+def _bfloat16_of_torch(tensor: Any, name: str) -> Array:
+    """NumPy knows no bfloat16 of its own; the bits pass as int16 and get their type from ml_dtypes."""
+    try:
+        import ml_dtypes
+    except ImportError as error:
+        raise TypeError(f"{name} is a torch.bfloat16 tensor: install ml_dtypes, or pass {name}.float()") from error
+    import torch
+
+    bits: Array = tensor.view(torch.int16).numpy()
+    return bits.view(ml_dtypes.bfloat16)
+
+
+def as_logits(value: Any, name: str = "logits") -> tuple[Array, int]:
+    """Logits in native byte order, and how they are stored. Integers and bool become float64."""
+    array = as_array(value, name)
+    if array.dtype.kind in "biu":
+        array = array.astype(np.float64)
+    elif not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
+    storage = _STORAGE.get(array.dtype.name)
+    if storage is None:
+        raise TypeError(
+            f"{name} has dtype {array.dtype}; expected float16, bfloat16 (ml_dtypes), float32, float64, an integer type or bool"
+        )
+    return array, storage
+
+
+def as_bits(array: Array, storage: int) -> Array:
+    """bfloat16 as unsigned integers, which the C API can hold; others unchanged."""
+    return array.view(np.uint16) if storage == BFLOAT16 else array
+
+
+def as_axis(axis: Any, ndim: int) -> int:
+    """The class axis, counted from the front."""
+    try:
+        number = operator.index(axis)
+    except TypeError:
+        raise TypeError(f"axis must be an integer, got {axis!r}") from None
+    if ndim == 0:
+        raise ValueError("logits have no dimension; expected at least one, the classes")
+    if not -ndim <= number < ndim:
+        raise ValueError(f"axis {number} is out of range for logits with {ndim} dimension{'s' * (ndim != 1)}")
+    return number % ndim
+
+
+def as_reduction(reduction: Any) -> int:
+    code = REDUCTIONS.get(reduction) if isinstance(reduction, str) else None
+    if code is None:
+        raise ValueError(f"reduction must be 'mean', 'sum' or 'none', got {reduction!r}")
+    return code
+
+
+def as_n_threads(n_threads: Any) -> int:
+    """0 stands for the package's setting."""
+    if n_threads is None:
+        return 0
+    try:
+        number = operator.index(n_threads)
+    except TypeError:
+        raise TypeError(f"n_threads must be a positive integer or None, got {n_threads!r}") from None
+    if number < 1:
+        raise ValueError(f"n_threads must be at least 1, got {number}")
+    return min(number, 2**31 - 1)
+
+
+def as_label_smoothing(label_smoothing: Any) -> float:
+    value = _as_number(label_smoothing, "label_smoothing")
+    if not 0.0 <= value <= 1.0:
+        raise ValueError(f"label_smoothing must be in [0, 1], got {label_smoothing!r}")
+    return value
+
+
+def as_normalizer(normalizer: Any) -> float:
+    """0 stands for the mean's own denominator."""
+    if normalizer is None:
+        return 0.0
+    value = _as_number(normalizer, "normalizer")
+    if not 0.0 < value < float("inf"):
+        raise ValueError(f"normalizer must be a positive finite number, got {normalizer!r}")
+    return value
+
+
+def _as_number(value: Any, name: str) -> float:
+    if isinstance(value, (str, bytes)):
+        raise TypeError(f"{name} must be a number, got {value!r}")
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be a number, got {value!r}") from None
+
+
+def _as_weights(value: ArrayLike, name: str) -> NDArray[np.float64]:
+    array = as_array(value, name)
+    if array.dtype.name not in _STORAGE and array.dtype.kind not in "biuf":
+        raise TypeError(f"{name} must be numbers, got dtype {array.dtype}")
+    array = array.astype(np.float64)
+    bad = ~((array >= 0) & np.isfinite(array))
+    if bad.any():
+        where = np.unravel_index(int(bad.argmax()), array.shape)
+        raise ValueError(f"{_item(name, where)} = {array[where]} is not a finite number >= 0")
+    return array
+
+
+def _item(name: str, where: tuple[Any, ...]) -> str:
+    return f"{name}[{', '.join(str(int(i)) for i in where)}]" if where else name
+
+
+def as_class_weight(weight: ArrayLike | None, classes: int) -> NDArray[np.float64] | None:
+    if weight is None:
+        return None
+    array = _as_weights(weight, "weight")
+    if array.shape != (classes,):
+        raise ValueError(f"weight has shape {array.shape}; expected ({classes},), one weight for each class")
+    return array
+
+
+def as_sample_weight(value: ArrayLike | None, shape: tuple[int, ...], name: str = "sample_weight") -> NDArray[np.float64] | None:
+    """Contiguous float64 of the loss's shape."""
+    return None if value is None else _broadcast(_as_weights(value, name), shape, name)
+
+
+def _broadcast(array: Array, shape: tuple[int, ...], name: str) -> NDArray[np.float64]:
+    try:
+        return np.ascontiguousarray(np.broadcast_to(array, shape), np.float64).reshape(shape)
+    except ValueError:
+        raise ValueError(f"{name} of shape {array.shape} does not broadcast to the loss's shape {shape}") from None
+
+
+def as_upstream(grad_output: ArrayLike | None, shape: tuple[int, ...], reduction: int) -> float | NDArray[np.float64] | None:
+    """The upstream gradient: None for 1, a float, or contiguous float64 of the loss's shape."""
+    if grad_output is None:
+        return None
+    array = as_array(grad_output, "grad_output")
+    if array.dtype.name not in _STORAGE and array.dtype.kind not in "biuf":
+        raise TypeError(f"grad_output must be numbers, got dtype {array.dtype}")
+    array = array.astype(np.float64)
+    if array.ndim == 0:
+        return float(array)
+    if reduction != REDUCTIONS["none"]:
+        raise ValueError(f"grad_output has shape {array.shape}; expected a number, since the reduced loss is one number")
+    if array.shape != shape:
+        raise ValueError(f"grad_output has shape {array.shape}; expected a number or the loss's shape {shape}")
+    return np.ascontiguousarray(array)
+
+
+def as_target(
+    target: Any, logits: Array, axis: int, ignore_index: Any
+) -> tuple[Array | None, Array | None, int]:
+    """Class indices (contiguous int64 or int32), or None and probabilities with their storage."""
+    array = as_array(target, "target")
+    rows = logits.shape[:axis] + logits.shape[axis + 1 :]
+    kind = array.dtype.kind
+    floating = array.dtype.name in _STORAGE
+    if kind == "b":
+        raise TypeError(
+            f"target is bool; expected class indices (an integer dtype, shape {rows}) or probabilities "
+            f"(a floating dtype, shape {logits.shape})"
+        )
+    if not floating and kind not in "iu":
+        if array.size == 0 and array.shape == rows:  # an empty list has no dtype of its own
+            return np.zeros(rows, np.int64), None, 0
+        raise TypeError(f"target has dtype {array.dtype}; expected an integer dtype (class indices) or a floating one (probabilities)")
+    if floating:
+        if array.shape != logits.shape:
+            if array.shape == rows:
+                if array.size == 0 and not isinstance(target, np.ndarray):
+                    return np.zeros(rows, np.int64), None, 0
+                raise TypeError(
+                    f"target is {_described(array)}, the shape of class indices; class indices must have an integer dtype "
+                    f"(probabilities have the logits' shape {logits.shape})"
+                )
+            raise ValueError(
+                f"target is {_described(array)}; probabilities must have the logits' shape {logits.shape}"
+            )
+        if not array.dtype.isnative:
+            array = array.astype(array.dtype.newbyteorder("="))
+        storage = _STORAGE[array.dtype.name]
+        return None, as_bits(array, storage), storage
+    if array.shape != rows:
+        if array.shape == logits.shape:
+            raise TypeError(
+                f"target is {_described(array)}, the logits' shape; probabilities must have a floating dtype "
+                f"(class indices have the shape {rows})"
+            )
+        raise ValueError(
+            f"target has shape {array.shape}; with logits of shape {logits.shape} and axis {axis}, "
+            f"class indices must have shape {rows}"
+        )
+    return _as_indices(array, logits.shape[axis], ignore_index), None, 0
+
+
+def _as_indices(array: Array, classes: int, ignore_index: Any) -> Array:
+    if array.dtype == np.uint64 and array.size and int(array.max()) > np.iinfo(np.int64).max:
+        large = array > np.uint64(np.iinfo(np.int64).max)
+        if not bool((array[large] == np.uint64(ignore_index if ignore_index >= 0 else 0)).all()) or ignore_index < 2**63:
+            raise out_of_range(array, classes, ignore_index)
+    dtype = array.dtype if array.dtype in (np.int32, np.int64) and array.dtype.isnative else np.dtype(np.int64)
+    return np.ascontiguousarray(array, dtype).reshape(array.shape)
+
+
+def as_ignore_index(ignore_index: Any) -> int:
+    try:
+        return operator.index(ignore_index)
+    except TypeError:
+        raise TypeError(f"ignore_index must be an integer, got {ignore_index!r}") from None
+
+
+def out_of_range(target: Any, classes: int, ignore_index: int, row: int = -1) -> IndexError:
+    """The error for a target outside [0, classes): where, which value, which range."""
+    array = as_array(target, "target")
+    bad = (array != ignore_index) & ((array < 0) | (array >= classes))
+    first = int(bad.argmax()) if bad.any() else max(row, 0)  # the kernel saw what another thread has changed since
+    where = np.unravel_index(first, array.shape)
+    return IndexError(f"{_item('target', where)} = {array[where]} is not in [0, {classes}) and is not ignore_index={ignore_index}")
+
+
+def as_out(out: Any, logits: Array, given: Array, others: dict[str, Array | None]) -> Array:
+    """The array that receives the gradient. `given` is the user's own logits array; `others` are inputs it must not overlap."""
+    if not isinstance(out, np.ndarray):
+        raise TypeError(f"out must be a NumPy array, got {type(out).__name__}")
+    if out.shape != logits.shape or out.dtype != logits.dtype:
+        raise ValueError(f"out is {_described(out)}; expected {_described(logits)}, as the logits are")
+    if not out.flags.writeable:
+        raise ValueError("out is read-only; it receives the gradient")
+    same = (
+        out.__array_interface__["data"] == given.__array_interface__["data"] or (out.ctypes.data == given.ctypes.data)
+    ) and out.strides == given.strides
+    if not same and np.may_share_memory(out, given) and np.shares_memory(out, given, max_work=10_000_000):
+        raise ValueError("out overlaps logits partly; pass logits itself, or an array apart from it")
+    for name, other in others.items():
+        if other is not None and np.may_share_memory(out, other) and np.shares_memory(out, other, max_work=10_000_000):
+            raise ValueError(f"out overlaps {name}; it must be apart from every input but logits")
+    if any(stride == 0 and size > 1 for stride, size in zip(out.strides, out.shape, strict=True)):
+        raise ValueError(f"out has strides {out.strides}, so that several of its elements share memory")
+    return out
+
+
+def cross_entropy_arguments(
+    logits: Any,
+    target: Any,
+    axis: Any,
+    weight: Any,
+    sample_weight: Any,
+    ignore_index: Any,
+    label_smoothing: Any,
+    reduction: Any,
+    normalizer: Any,
+    n_threads: Any,
+    want_grad: bool,
+    grad_output: Any = None,
+    out: Any = None,
+) -> tuple[CrossEntropyArguments, Array | None]:
+    """Check everything; the kernel's arguments, and the gradient in the dtype that the user sees."""
+    given = as_array(logits, "logits")
+    x, storage = as_logits(given)
+    axis = as_axis(axis, x.ndim)
+    classes = x.shape[axis]
+    rows = x.shape[:axis] + x.shape[axis + 1 :]
+    reduction = as_reduction(reduction)
+    ignore_index = as_ignore_index(ignore_index)
+    indices, probabilities, q_storage = as_target(target, x, axis, ignore_index)
+    if classes == 0 and np.prod(rows, dtype=np.int64) > 0:
+        raise ValueError(f"logits of shape {x.shape} have no class along axis {axis}")
+    class_weight = as_class_weight(weight, classes)
+    row_weight = as_sample_weight(sample_weight, rows)
+    upstream = as_upstream(grad_output, rows, reduction) if want_grad else None
+    grad = None
+    if want_grad:
+        others = {
+            "target": target if isinstance(target, np.ndarray) else None,
+            "weight": weight if isinstance(weight, np.ndarray) else None,
+            "sample_weight": sample_weight if isinstance(sample_weight, np.ndarray) else None,
+            "grad_output": grad_output if isinstance(grad_output, np.ndarray) else None,
+        }
+        grad = np.empty(x.shape, x.dtype) if out is None else as_out(out, x, given, others)
+    row_loss = np.empty(rows, np.float64 if storage == FLOAT64 else np.float32) if reduction == REDUCTIONS["none"] else None
+    arguments = CrossEntropyArguments(
+        logits=as_bits(x, storage),
+        storage=storage,
+        axis=axis,
+        target=indices,
+        probabilities=probabilities,
+        probabilities_storage=q_storage,
+        weight=class_weight,
+        sample_weight=row_weight,
+        ignore_index=ignore_index,
+        label_smoothing=as_label_smoothing(label_smoothing),
+        reduction=reduction,
+        normalizer=as_normalizer(normalizer),
+        upstream=upstream,
+        want_grad=want_grad,
+        out=None if grad is None else as_bits(grad, storage),
+        row_loss=row_loss,
+        n_threads=as_n_threads(n_threads),
+    )
+    return arguments, grad

@@ -1,0 +1,801 @@
+# cython: language_level=3, cdivision=True
+# cython: freethreading_compatible=True
+"""The fused kernels: how the blocks of rows go through the passes, on which threads, with which options.
+
+Data reaches this module checked (by `_arguments`, or by the fast path here), except the range of the targets, which is
+tested where a target is read. Nothing below this file knows Python; nothing in it knows an instruction set.
+"""
+cimport numpy as cnp
+from libc.math cimport NAN
+from libc.stdint cimport int32_t, int64_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memset
+from libcpp.atomic cimport atomic
+
+import os
+
+import numpy as np
+
+cnp.import_array()
+
+ctypedef fused real:
+    float
+    double
+
+cdef extern from "simd/block_ops.h" nogil:
+    enum: CELOSS_LANE_GROUP
+    enum: CELOSS_BLOCK_ROWS
+    enum: STORED_FLOAT32, STORED_FLOAT64, STORED_FLOAT16, STORED_BFLOAT16
+
+    cdef cppclass Tile[T]:
+        T* at
+        Py_ssize_t row_stride, class_stride, rows, classes
+
+    cdef struct Matrix:
+        char* at
+        Py_ssize_t row_stride, class_stride
+        int storage
+
+    cdef cppclass Blend[T]:
+        const T* q
+        Py_ssize_t q_row_stride, q_class_stride
+        const T* w
+        double keep, add
+
+    cdef struct RowSums:
+        double* rest
+        double* unit
+        double* log_sum
+        double* inverse
+
+    cdef cppclass BlockOps[T]:
+        void maximum(const Tile[T]*, T*)
+        void exp_sum(const Tile[T]*, const Tile[T]*, const T*, RowSums*)
+        void log_rows(Py_ssize_t, RowSums*)
+        void scale(const Tile[T]*, const Tile[T]*, const double*, const RowSums*, int)
+        void subtract(const Tile[T]*, const Blend[T]*, const double*)
+        void blend_sums(const Tile[T]*, const Blend[T]*, const T*, double*, double*)
+        void load_tile(const Matrix*, const Tile[T]*)
+        void store_tile(const Tile[T]*, const Matrix*)
+
+    cdef struct BlockOpsTable:
+        const char* level
+        BlockOps[float] f32
+        BlockOps[double] f64
+        Py_ssize_t (*count_other_than_i64)(const int64_t*, Py_ssize_t, int64_t) noexcept nogil
+        Py_ssize_t (*count_other_than_i32)(const int32_t*, Py_ssize_t, int64_t) noexcept nogil
+
+    cdef cppclass Level:
+        const char* name
+        const BlockOpsTable* table
+        bint runnable
+
+    const Level* celoss_levels(int*)
+
+cdef extern from "threads/pool.h" nogil:
+    ctypedef void (*PoolWork)(void*, Py_ssize_t, void*) noexcept
+    bint celoss_pool_run(PoolWork, void*, Py_ssize_t, int, size_t)
+    int celoss_pool_helpers()
+
+cdef extern from *:
+    """
+    #define CELOSS_TEXT(macro) macro
+    """
+    const char* CELOSS_COMPILER
+    const char* CELOSS_BUILD_TYPE
+
+
+# ---- sizes: the one place ------------------------------------------------------------------------------------------------
+
+cdef enum:
+    # Up to this many classes the rows are the lanes of the vectors; above it, the classes are.
+    FEW_CLASSES = 32
+    # A block's logits (and as much again for its exponentials) stay in the first-level cache ...
+    BLOCK_BYTES = 16384
+    # ... in at most CELOSS_BLOCK_ROWS rows, the length of the per-row arrays.
+    # What a thread takes at a time: 5 to 20 microseconds of work. Fixed, since the final sum runs over chunks.
+    CHUNK_NUMBERS = 32768
+    # One more thread for every so many numbers: about 50 microseconds of work each.
+    NUMBERS_PER_THREAD = 163840
+    # Longer rows are cut into pieces of PIECE_CLASSES; so are long rows that come few at a time.
+    LONG_ROW_BYTES = 1048576
+    FEW_ROWS = 16
+    LONG_AMONG_FEW = 65536
+    PIECE_CLASSES = 32768
+
+cdef enum Reduction:
+    NONE = 0
+    MEAN = 1
+    SUM = 2
+
+
+# ---- the state of the module: the level in use, and how many threads ------------------------------------------------------
+
+cdef const BlockOpsTable* table = NULL
+cdef atomic[int] thread_limit
+thread_limit.store(1)
+
+
+def levels():
+    """Levels of this build, best first: (name, whether this machine can run it)."""
+    cdef int count, i
+    cdef const Level* found = celoss_levels(&count)
+    return [(found[i].name.decode(), bool(found[i].runnable)) for i in range(count)]
+
+
+def use_level(str name):
+    """Use the block operations of the level `name`; "" means the best that can run."""
+    global table
+    cdef int count, i
+    cdef const Level* found = celoss_levels(&count)
+    for i in range(count):
+        if found[i].runnable and (not name or found[i].name.decode() == name):
+            table = found[i].table
+            return
+    built = ", ".join(f"{level} ({'runs here' if runs else 'cannot run on this machine'})" for level, runs in levels())
+    raise ImportError(f"CELOSS_LEVEL={name!r} names no level that can be used here; levels of this build: {built}")
+
+
+def level():
+    """Name of the level in use."""
+    return table.level.decode()
+
+
+def build():
+    """Compiler and build type of this module."""
+    return {"compiler": CELOSS_COMPILER.decode(), "build_type": CELOSS_BUILD_TYPE.decode()}
+
+
+def set_thread_limit(int n):
+    """Use at most n threads, the caller's among them."""
+    thread_limit.store(n)
+
+
+def get_thread_limit():
+    """At most so many threads are used."""
+    return thread_limit.load()
+
+
+def helper_threads():
+    """Helper threads that exist now."""
+    return celoss_pool_helpers()
+
+
+use_level(os.environ.get("CELOSS_LEVEL", ""))
+
+
+# ---- one call's work -------------------------------------------------------------------------------------------------------
+
+cdef struct Layout:
+    # Where row n = outer * inner_rows + inner of an array begins, in bytes from `at`, and how its classes follow.
+    char* at
+    const int64_t* outer_offsets    # NULL: outer * outer_stride
+    Py_ssize_t outer_stride, inner_stride, class_stride
+    int storage
+
+cdef struct Call:
+    Py_ssize_t rows, classes, inner_rows
+    Py_ssize_t chunk_rows, block_rows
+    int few_classes, soft
+    Layout x, g, q                  # g.at is NULL: loss only. q.at is NULL: targets are class indices
+    const char* target              # contiguous, int64 or int32
+    int target_size
+    int64_t ignore_index
+    # Options, in the form of the formulas: see `finish_rows`.
+    const void* class_weight        # in the arithmetic type, or NULL
+    const double* class_weight64
+    const double* sample_weight     # one per row, or NULL
+    const double* upstream          # one per row, or NULL
+    double factor                   # upstream gradient over denominator, common to all rows
+    double smoothing
+    # Results.
+    char* row_loss                  # one per row, or NULL
+    int row_loss_size
+    double* chunk_loss
+    atomic[Py_ssize_t]* bad_row     # a row whose target is out of range; -1: none
+
+
+cdef struct Rows:
+    # Per-row numbers of a block, in a thread's scratch.
+    RowSums sums
+    int64_t target[CELOSS_BLOCK_ROWS]       # -1: ignored
+    double maximum[CELOSS_BLOCK_ROWS]       # of the arithmetic type
+    double gap[CELOSS_BLOCK_ROWS]           # m - x_t
+    double gap_low[CELOSS_BLOCK_ROWS]       # and its rounding error
+    double mass[CELOSS_BLOCK_ROWS]
+    double blend_gap[CELOSS_BLOCK_ROWS]
+    double coefficient[CELOSS_BLOCK_ROWS]
+    double subtracted[CELOSS_BLOCK_ROWS]
+    double at_target[CELOSS_BLOCK_ROWS]
+    double loss[CELOSS_BLOCK_ROWS]
+
+
+cdef inline const BlockOps[real]* ops_of(real* kind) noexcept nogil:
+    if real is float:
+        return &table.f32
+    else:
+        return &table.f64
+
+
+cdef inline char* row_at(const Layout* a, Py_ssize_t outer, Py_ssize_t inner) noexcept nogil:
+    cdef Py_ssize_t offset = a.outer_offsets[outer] if a.outer_offsets != NULL else outer * a.outer_stride
+    return a.at + offset + inner * a.inner_stride
+
+
+cdef inline Matrix matrix_at(const Layout* a, Py_ssize_t outer, Py_ssize_t inner) noexcept nogil:
+    cdef Matrix m
+    m.at = row_at(a, outer, inner)
+    m.row_stride = a.inner_stride
+    m.class_stride = a.class_stride
+    m.storage = a.storage
+    return m
+
+
+cdef inline bint is_direct(const Layout* a, real* kind) noexcept nogil:
+    """Whether the kernel can work in the array itself: class after class, in the arithmetic type, aligned."""
+    cdef Py_ssize_t size = sizeof(real)
+    cdef int native
+    if real is float:
+        native = STORED_FLOAT32
+    else:
+        native = STORED_FLOAT64
+    return a.storage == native and a.class_stride == size and a.inner_stride % size == 0 and <size_t>a.at % size == 0
+
+
+cdef inline int64_t target_of(const Call* c, Py_ssize_t n) noexcept nogil:
+    if c.target_size == 8:
+        return (<const int64_t*>c.target)[n]
+    return (<const int32_t*>c.target)[n]
+
+
+cdef void zero_rows(const Layout* a, Py_ssize_t outer, Py_ssize_t inner, Py_ssize_t rows, Py_ssize_t classes) noexcept nogil:
+    cdef Py_ssize_t size = 8 if a.storage == STORED_FLOAT64 else 4 if a.storage == STORED_FLOAT32 else 2
+    cdef Py_ssize_t i, j
+    cdef char* at
+    if a.class_stride == size and a.inner_stride == size * classes:
+        memset(row_at(a, outer, inner), 0, <size_t>(rows * classes * size))
+        return
+    for i in range(rows):
+        at = row_at(a, outer, inner + i)
+        if a.class_stride == size:
+            memset(at, 0, <size_t>(classes * size))
+        else:
+            for j in range(classes):
+                memset(at + j * a.class_stride, 0, <size_t>size)
+
+
+# ---- the passes over one block ----------------------------------------------------------------------------------------------
+
+cdef void put_losses(const Call* c, Py_ssize_t n, Py_ssize_t rows, const double* loss) noexcept nogil:
+    cdef Py_ssize_t i
+    if c.row_loss_size == 8:
+        for i in range(rows):
+            (<double*>c.row_loss)[n + i] = loss[i]
+    else:
+        for i in range(rows):
+            (<float*>c.row_loss)[n + i] = <float>loss[i]
+
+
+cdef inline double sum_of(const double* a, Py_ssize_t n) noexcept nogil:
+    cdef double s0 = 0, s1 = 0, s2 = 0, s3 = 0
+    cdef Py_ssize_t i = 0
+    while i + 4 <= n:
+        s0 += a[i]
+        s1 += a[i + 1]
+        s2 += a[i + 2]
+        s3 += a[i + 3]
+        i += 4
+    while i < n:
+        s0 += a[i]
+        i += 1
+    return (s0 + s1) + (s2 + s3)
+
+
+cdef double finish_rows(const Call* c, Py_ssize_t n, Py_ssize_t rows, Rows* r, const Tile[real]* e) noexcept nogil:
+    """Losses of a block's rows, and what the gradient's pass needs: every option of the package is in these formulas.
+
+    With s = sample weight, h = (1 - smoothing) w_t (0 for probabilities), v_c = w_c q'_c the blended-in distribution
+    (smoothing / C everywhere, or the probabilities), V = sum_c v_c, L = log(1 + rest / unit):
+
+        loss   = s [h (m - x_t + L) + V L + sum_c v_c (m - x_c)]
+        dx_k   = s [(h + V) p_k - v_k - h [k = t]]
+
+    At the target h (p_t - 1) is formed as -h times the sum of the others. Returns the sum of the losses.
+    """
+    cdef Py_ssize_t i
+    cdef double others, hot, s, up, log_sum, inverse
+    cdef bint blended = c.soft or c.smoothing > 0
+    cdef bint plain = not blended and c.class_weight == NULL and c.sample_weight == NULL and c.upstream == NULL
+    cdef RowSums* sums = &r.sums
+    cdef double* loss = r.loss
+    cdef int64_t t
+    if not c.soft and e.at != NULL:
+        for i in range(rows):
+            t = r.target[i]
+            if t >= 0:
+                # The sum of the others at the target, for now.
+                r.at_target[i] = (sums.rest[i] if r.gap[i] == 0 else
+                                  sums.unit[i] + sums.rest[i] - <double>e.at[i * e.row_stride + t * e.class_stride])
+    if plain:
+        for i in range(rows):
+            r.coefficient[i] = c.factor
+            r.at_target[i] = -c.factor * (r.at_target[i] * sums.inverse[i])
+            loss[i] = r.gap[i] + (sums.log_sum[i] + r.gap_low[i])
+    else:
+        for i in range(rows):
+            log_sum = sums.log_sum[i]
+            inverse = sums.inverse[i]
+            s = c.sample_weight[n + i] if c.sample_weight != NULL else 1.0
+            up = s * c.factor * (c.upstream[n + i] if c.upstream != NULL else 1.0)
+            t = r.target[i]
+            hot = 0
+            if not c.soft and t >= 0:
+                hot = (1 - c.smoothing) * (c.class_weight64[t] if c.class_weight64 != NULL else 1.0)
+            others = r.at_target[i]
+            if blended:
+                r.coefficient[i] = up * (hot + r.mass[i])
+                r.subtracted[i] = up
+                if not c.soft and t >= 0:
+                    r.at_target[i] = up * (
+                        r.mass[i] * ((sums.unit[i] + sums.rest[i] - others) * inverse) - hot * (others * inverse)
+                        - c.smoothing / c.classes * (c.class_weight64[t] if c.class_weight64 != NULL else 1.0))
+                loss[i] = s * (weighted(hot, r.gap[i] + (log_sum + r.gap_low[i])) + (r.mass[i] * log_sum + r.blend_gap[i]))
+            else:
+                r.coefficient[i] = up * hot
+                r.at_target[i] = -r.coefficient[i] * (others * inverse)
+                loss[i] = s * weighted(hot, r.gap[i] + (log_sum + r.gap_low[i]))
+    if not c.soft:
+        for i in range(rows):
+            if r.target[i] < 0:
+                loss[i] = 0
+    if c.row_loss != NULL:
+        put_losses(c, n, rows, loss)
+    return sum_of(loss, rows)
+
+
+cdef inline double difference(double a, double b, double* low) noexcept nogil:
+    """a - b and its rounding error (0 where that is no number)."""
+    cdef double d = a - b, b_seen = a - d
+    low[0] = (a - (d + b_seen)) + (b_seen - b)
+    if not low[0] - low[0] == 0:
+        low[0] = 0
+    return d
+
+
+cdef inline double weighted(double weight, double value) noexcept nogil:
+    return weight * value if weight != 0 else 0.0
+
+
+cdef double run_rows(const Call* c, Py_ssize_t n, Py_ssize_t outer, Py_ssize_t inner, Py_ssize_t rows,
+                     char* scratch, real* kind) noexcept nogil:
+    """All passes over rows that follow one another at `inner` within `outer`; those ignored are marked in r.target."""
+    cdef const BlockOps[real]* ops = ops_of(kind)
+    cdef Rows* r = <Rows*>scratch
+    cdef real* m = <real*>r.maximum
+    cdef real* tile_memory = <real*>(scratch + sizeof(Rows))
+    cdef Tile[real] x, e, g
+    cdef Blend[real] blend
+    cdef Matrix where
+    cdef Py_ssize_t i, j, tile_numbers
+    cdef int64_t t
+    cdef double loss
+    cdef bint want_grad = c.g.at != NULL
+    cdef bint blended = c.soft or c.smoothing > 0
+    cdef bint direct_x = not c.few_classes and is_direct(&c.x, kind)
+    cdef bint direct_g = not c.few_classes and want_grad and is_direct(&c.g, kind)
+
+    # Where the block is worked on: in the user's arrays where their layout allows, in a tile of scratch elsewhere.
+    x.rows = rows
+    x.classes = c.classes
+    if c.few_classes:
+        x.row_stride = 1
+        x.class_stride = (rows + CELOSS_LANE_GROUP - 1) // CELOSS_LANE_GROUP * CELOSS_LANE_GROUP
+        tile_numbers = x.class_stride * c.classes
+    else:
+        x.row_stride = c.classes
+        x.class_stride = 1
+        tile_numbers = rows * c.classes
+    x.at = tile_memory
+    e = x
+    g = x
+    if direct_x:
+        x.at = <real*>row_at(&c.x, outer, inner)
+        x.row_stride = c.x.inner_stride // <Py_ssize_t>sizeof(real)
+    else:
+        where = matrix_at(&c.x, outer, inner)
+        ops.load_tile(&where, &x)
+    if direct_g:
+        g.at = <real*>row_at(&c.g, outer, inner)
+        g.row_stride = c.g.inner_stride // <Py_ssize_t>sizeof(real)
+        e = g
+    if not want_grad:
+        e.at = NULL
+
+    # 1. The maximum of each row, and its distance to the target's logit.
+    ops.maximum(&x, m)
+    if not c.soft:
+        for i in range(rows):
+            t = r.target[i]
+            r.gap[i] = 0
+            r.gap_low[i] = 0
+            if t >= 0:
+                r.gap[i] = difference(<double>m[i], <double>x.at[i * x.row_stride + t * x.class_stride], &r.gap_low[i])
+
+    # 2. What smoothing or probabilities need of the logits, which step 3 may overwrite.
+    if blended:
+        blend.q = NULL
+        blend.w = <const real*>c.class_weight
+        blend.keep = 0
+        blend.add = c.smoothing / c.classes
+        if c.soft:
+            blend.keep = 1 - c.smoothing
+            g = x                      # a tile shaped like x, behind the first
+            g.at = tile_memory + tile_numbers
+            if not c.few_classes:
+                g.row_stride = c.classes
+            where = matrix_at(&c.q, outer, inner)
+            ops.load_tile(&where, &g)
+            blend.q = g.at
+            blend.q_row_stride = g.row_stride
+            blend.q_class_stride = g.class_stride
+            g = e if want_grad else x
+        ops.blend_sums(&x, &blend, m, r.mass, r.blend_gap)
+
+    # 3. Exponentials, and their sum without the maximum. 4. The logarithm.
+    ops.exp_sum(&x, &e, m, &r.sums)
+    ops.log_rows(rows, &r.sums)
+    loss = finish_rows(c, n, rows, r, &e)
+    if not want_grad:
+        return loss
+
+    # 5. The gradient.
+    ops.scale(&e, &e, r.coefficient, &r.sums, 0)
+    if blended:
+        ops.subtract(&e, &blend, r.subtracted)
+    if not c.soft:
+        for i in range(rows):
+            t = r.target[i]
+            if t >= 0:
+                e.at[i * e.row_stride + t * e.class_stride] = <real>r.at_target[i]
+            else:
+                for j in range(c.classes):
+                    e.at[i * e.row_stride + j * e.class_stride] = 0
+    if not direct_g:
+        where = matrix_at(&c.g, outer, inner)
+        ops.store_tile(&e, &where)
+    return loss
+
+
+cdef double run_block(const Call* c, Py_ssize_t n, Py_ssize_t rows, char* scratch, real* kind) noexcept nogil:
+    """Rows n to n + rows: their targets read once and tested, then the passes over each stretch of neighbours."""
+    cdef Rows* r = <Rows*>scratch
+    cdef Py_ssize_t done = 0, outer, inner, stretch, i
+    cdef int64_t t
+    cdef double loss = 0
+    cdef bint kept, any_kept
+    while done < rows:
+        outer = (n + done) // c.inner_rows
+        inner = (n + done) - outer * c.inner_rows
+        stretch = min(rows - done, c.inner_rows - inner)
+        kept = True
+        if not c.soft:
+            any_kept = False
+            for i in range(stretch):
+                t = target_of(c, n + done + i)
+                if t == c.ignore_index:
+                    t = -1
+                elif t < 0 or t >= c.classes:
+                    c.bad_row.store(n + done + i)
+                    return 0
+                if t >= 0:
+                    any_kept = True
+                # Where classes are lanes, a stretch ends where rows begin or cease to be ignored.
+                if not c.few_classes and i > 0 and (t >= 0) != (r.target[0] >= 0):
+                    stretch = i
+                    break
+                r.target[i] = t
+            kept = any_kept
+        if kept:
+            loss += run_rows(c, n + done, outer, inner, stretch, scratch, kind)
+        else:
+            if c.g.at != NULL:
+                zero_rows(&c.g, outer, inner, stretch, c.classes)
+            if c.row_loss != NULL:
+                memset(r.loss, 0, <size_t>stretch * sizeof(double))
+                put_losses(c, n + done, stretch, r.loss)
+        done += stretch
+    return loss
+
+
+cdef void run_chunk(const Call* c, Py_ssize_t chunk, char* scratch, real* kind) noexcept nogil:
+    cdef Py_ssize_t n = chunk * c.chunk_rows, end = min(c.rows, n + c.chunk_rows), rows
+    cdef double loss = 0
+    while n < end and c.bad_row.load() < 0:
+        rows = min(c.block_rows, end - n)
+        loss += run_block(c, n, rows, scratch, kind)
+        n += rows
+    c.chunk_loss[chunk] = loss
+
+
+cdef void chunk_of_floats(void* call, Py_ssize_t chunk, void* scratch) noexcept nogil:
+    run_chunk[float](<const Call*>call, chunk, <char*>scratch, NULL)
+
+
+cdef void chunk_of_doubles(void* call, Py_ssize_t chunk, void* scratch) noexcept nogil:
+    run_chunk[double](<const Call*>call, chunk, <char*>scratch, NULL)
+
+
+cdef bint needs_tile(const Call* c) noexcept nogil:
+    """Whether a block is worked on in scratch rather than in the user's arrays."""
+    cdef bint direct
+    if c.few_classes:
+        return True
+    if c.x.storage == STORED_FLOAT64:
+        direct = is_direct(&c.x, <double*>NULL) and (c.g.at == NULL or is_direct(&c.g, <double*>NULL))
+    else:
+        direct = is_direct(&c.x, <float*>NULL) and (c.g.at == NULL or is_direct(&c.g, <float*>NULL))
+    return not direct
+
+
+cdef bint run_call(Call* c, int limit) noexcept nogil:
+    """Cut the call into blocks and chunks by its shape alone, and run them. False: no memory."""
+    cdef Py_ssize_t size = 8 if c.x.storage == STORED_FLOAT64 else 4
+    cdef Py_ssize_t chunks, threads, tiles
+    cdef size_t scratch
+    cdef PoolWork work = chunk_of_doubles if size == 8 else chunk_of_floats
+    cdef bint ran
+    c.few_classes = c.classes <= FEW_CLASSES
+    c.block_rows = max(<Py_ssize_t>1, min(<Py_ssize_t>CELOSS_BLOCK_ROWS, BLOCK_BYTES // (c.classes * size)))
+    if c.few_classes:
+        c.block_rows = max(<Py_ssize_t>CELOSS_LANE_GROUP, c.block_rows // CELOSS_LANE_GROUP * CELOSS_LANE_GROUP)
+    c.chunk_rows = max(c.block_rows, CHUNK_NUMBERS // c.classes // c.block_rows * c.block_rows)
+    chunks = (c.rows + c.chunk_rows - 1) // c.chunk_rows
+    tiles = 2 if c.soft else 1 if needs_tile(c) else 0
+    scratch = sizeof(Rows) + <size_t>((c.block_rows + CELOSS_LANE_GROUP) * c.classes * size * tiles)
+    c.chunk_loss = <double*>malloc(<size_t>(chunks + 1) * sizeof(double))
+    if c.chunk_loss == NULL:
+        return False
+    threads = max(<Py_ssize_t>1, min(<Py_ssize_t>limit, c.rows * c.classes // NUMBERS_PER_THREAD))
+    ran = celoss_pool_run(work, c, chunks, <int>threads, scratch)
+    if ran:
+        # The final sum, in the order of the chunks.
+        c.chunk_loss[0] = sum_of(c.chunk_loss, chunks)
+    return ran
+
+
+cdef double denominator(Call* c) noexcept nogil:
+    """What the mean is divided by: the one place. Sum of s_n w_t over the rows that count; of s_n for probabilities."""
+    cdef Py_ssize_t n
+    cdef int64_t t
+    cdef double total = 0
+    if c.class_weight64 == NULL and c.sample_weight == NULL:
+        if c.soft:
+            return <double>c.rows
+        if c.target_size == 8:
+            return <double>table.count_other_than_i64(<const int64_t*>c.target, c.rows, c.ignore_index)
+        return <double>table.count_other_than_i32(<const int32_t*>c.target, c.rows, c.ignore_index)
+    for n in range(c.rows):
+        if c.soft:
+            total += c.sample_weight[n] if c.sample_weight != NULL else 1.0
+            continue
+        t = target_of(c, n)
+        if t == c.ignore_index:
+            continue
+        if t < 0 or t >= c.classes:
+            c.bad_row.store(n)
+            return 0
+        total += ((c.class_weight64[t] if c.class_weight64 != NULL else 1.0)
+                  * (c.sample_weight[n] if c.sample_weight != NULL else 1.0))
+    return total
+
+
+cdef object run(Call* c, int reduction, double normalizer, double upstream, object row_loss, object grad, int limit):
+    """Run a filled call. Its loss, or with a gradient (loss, gradient); an int is the row of a target out of range."""
+    cdef atomic[Py_ssize_t] bad_row
+    cdef double divisor = 1
+    cdef double loss = 0
+    cdef bint enough_memory = True
+    cdef Py_ssize_t outer, bad
+    bad_row.store(-1)
+    c.bad_row = &bad_row
+    c.chunk_loss = NULL
+    with nogil:
+        if reduction == MEAN:
+            divisor = normalizer if normalizer > 0 else denominator(c)
+        if divisor == 0 and bad_row.load() < 0:
+            loss = NAN
+            if c.g.at != NULL:
+                for outer in range(c.rows // c.inner_rows if c.rows else 0):
+                    zero_rows(&c.g, outer, 0, c.inner_rows, c.classes)
+        elif bad_row.load() < 0:
+            c.factor = upstream / divisor
+            enough_memory = run_call(c, limit)
+            loss = c.chunk_loss[0] / divisor if enough_memory else 0
+            free(c.chunk_loss)
+    if not enough_memory:
+        raise MemoryError("celoss could not allocate its scratch memory")
+    bad = bad_row.load()
+    if bad >= 0:
+        return bad
+    result = loss if reduction != NONE else row_loss
+    return result if c.g.at == NULL else (result, grad)
+
+
+# ---- entries from Python --------------------------------------------------------------------------------------------------
+
+cdef inline bint is_plain(cnp.ndarray a) noexcept:
+    return cnp.PyArray_IS_C_CONTIGUOUS(a) and cnp.PyArray_ISBEHAVED_RO(a)
+
+
+def plain_cross_entropy(logits, target, ignore_index, int reduction, bint want_grad, out, int limit):
+    """The path without detours: two plain arrays, no options. None where anything is unusual."""
+    cdef cnp.ndarray x, y, g
+    cdef Call c
+    cdef int kind, target_kind
+    cdef cnp.npy_intp* shape
+    cdef object row_loss = None
+    if not cnp.PyArray_CheckExact(logits) or not cnp.PyArray_CheckExact(target):
+        return None
+    x = <cnp.ndarray>logits
+    y = <cnp.ndarray>target
+    kind = cnp.PyArray_TYPE(x)
+    target_kind = cnp.PyArray_TYPE(y)
+    if (cnp.PyArray_NDIM(x) != 2 or cnp.PyArray_NDIM(y) != 1 or (kind != cnp.NPY_FLOAT32 and kind != cnp.NPY_FLOAT64)
+            or not is_plain(x) or not is_plain(y)):
+        return None
+    if target_kind == cnp.NPY_INT64:
+        c.target_size = 8
+    elif target_kind == cnp.NPY_INT32:
+        c.target_size = 4
+    else:
+        return None
+    shape = cnp.PyArray_DIMS(x)
+    c.rows = shape[0]
+    c.classes = shape[1]
+    if c.classes < 1 or cnp.PyArray_DIM(y, 0) != c.rows:
+        return None
+    grad = None
+    c.g.at = NULL
+    if want_grad:
+        if out is None:
+            grad = cnp.PyArray_EMPTY(2, shape, kind, 0)
+        else:
+            if not cnp.PyArray_CheckExact(out):
+                return None
+            grad = out
+            g = <cnp.ndarray>out
+            # Another buffer than the logits' might overlap it: the general path looks.
+            if (cnp.PyArray_TYPE(g) != kind or cnp.PyArray_NDIM(g) != 2 or not cnp.PyArray_IS_C_CONTIGUOUS(g)
+                    or not cnp.PyArray_ISBEHAVED(g) or cnp.PyArray_DIM(g, 0) != c.rows
+                    or cnp.PyArray_DIM(g, 1) != c.classes or not same_or_apart(x, g) or not apart(y, g)):
+                return None
+        c.g.at = <char*>cnp.PyArray_DATA(<cnp.ndarray>grad)
+    c.x.at = <char*>cnp.PyArray_DATA(x)
+    c.x.storage = STORED_FLOAT32 if kind == cnp.NPY_FLOAT32 else STORED_FLOAT64
+    c.x.class_stride = 4 if kind == cnp.NPY_FLOAT32 else 8
+    c.x.inner_stride = c.classes * c.x.class_stride
+    c.x.outer_stride = 0
+    c.x.outer_offsets = NULL
+    c.g.storage = c.x.storage
+    c.g.class_stride = c.x.class_stride
+    c.g.inner_stride = c.x.inner_stride
+    c.g.outer_stride = 0
+    c.g.outer_offsets = NULL
+    c.q.at = NULL
+    c.inner_rows = max(c.rows, <Py_ssize_t>1)
+    c.soft = False
+    c.target = <const char*>cnp.PyArray_DATA(y)
+    c.ignore_index = ignore_index
+    c.class_weight = NULL
+    c.class_weight64 = NULL
+    c.sample_weight = NULL
+    c.upstream = NULL
+    c.smoothing = 0
+    c.row_loss = NULL
+    if reduction == NONE:
+        row_loss = cnp.PyArray_EMPTY(1, shape, kind, 0)
+        c.row_loss = <char*>cnp.PyArray_DATA(<cnp.ndarray>row_loss)
+        c.row_loss_size = 4 if kind == cnp.NPY_FLOAT32 else 8
+    return run(&c, reduction, 0.0, 1.0, row_loss, grad, limit if limit > 0 else thread_limit.load())
+
+
+cdef inline bint apart(cnp.ndarray a, cnp.ndarray b) noexcept:
+    """Whether two contiguous arrays share no byte."""
+    cdef char* a_at = <char*>cnp.PyArray_DATA(a)
+    cdef char* b_at = <char*>cnp.PyArray_DATA(b)
+    return a_at + cnp.PyArray_NBYTES(a) <= b_at or b_at + cnp.PyArray_NBYTES(b) <= a_at
+
+
+cdef inline bint same_or_apart(cnp.ndarray a, cnp.ndarray b) noexcept:
+    return cnp.PyArray_DATA(a) == cnp.PyArray_DATA(b) or apart(a, b)
+
+
+cdef object set_layout(Layout* layout, cnp.ndarray a, int storage, int axis, int inner_dims):
+    """Describe an array by outer rows, inner rows and classes; returns the offsets that must outlive the call, if any.
+
+    The last `inner_dims` dimensions other than the axis follow one another at one stride: they are the inner rows.
+    """
+    dims = [d for d in range(a.ndim) if d != axis]
+    outer, inner = dims[:len(dims) - inner_dims], dims[len(dims) - inner_dims:]
+    layout.at = <char*>cnp.PyArray_DATA(a)
+    layout.storage = storage
+    layout.class_stride = a.strides[axis]
+    layout.inner_stride = a.strides[inner[-1]] if inner else 0
+    layout.outer_stride = a.strides[outer[0]] if len(outer) == 1 else 0
+    layout.outer_offsets = NULL
+    if len(outer) <= 1:
+        return None
+    cdef cnp.ndarray offsets = np.zeros((), np.int64)
+    for d in outer:
+        offsets = offsets[..., None] + np.arange(a.shape[d], dtype=np.int64) * a.strides[d]
+    offsets = np.ascontiguousarray(offsets).reshape(-1)
+    layout.outer_offsets = <const int64_t*>cnp.PyArray_DATA(offsets)
+    return offsets
+
+
+def inner_dimensions(arrays, int axis):
+    """How many trailing dimensions other than the axis follow one another at one stride in every one of the arrays."""
+    shape = arrays[0].shape
+    dims = [d for d in range(len(shape)) if d != axis]
+    count = min(1, len(dims))
+    while count < len(dims):
+        left, right = dims[-count - 1], dims[-count]
+        if any(a.strides[left] != a.strides[right] * shape[right] for a in arrays):
+            break
+        count += 1
+    return count
+
+
+def cross_entropy(cnp.ndarray logits, int storage, int axis, cnp.ndarray target, cnp.ndarray probabilities, int q_storage,
+                  weight, cnp.ndarray sample_weight, ignore_index, double smoothing, int reduction, double normalizer,
+                  upstream, bint want_grad, cnp.ndarray out, cnp.ndarray row_loss, int limit):
+    """The general path, on arguments that `_arguments.cross_entropy_arguments` has brought into this form."""
+    cdef Call c
+    arithmetic = np.float64 if storage == STORED_FLOAT64 else np.float32
+    arrays = [a for a in (logits, out, probabilities) if a is not None]
+    cdef int inner_dims = inner_dimensions(arrays, axis)
+    cdef double scalar_upstream = 1
+    cdef cnp.ndarray weight64 = None, weight_here = None, row_upstream = None
+    keep = [set_layout(&c.x, logits, storage, axis, inner_dims)]
+    c.classes = logits.shape[axis]
+    c.rows = logits.size // c.classes
+    c.inner_rows = 1
+    for d in [d for d in range(logits.ndim) if d != axis][logits.ndim - 1 - inner_dims:]:
+        c.inner_rows *= logits.shape[d]
+    c.inner_rows = max(c.inner_rows, <Py_ssize_t>1)
+    c.g.at = NULL
+    if want_grad:
+        keep.append(set_layout(&c.g, out, storage, axis, inner_dims))
+    c.soft = probabilities is not None
+    c.q.at = NULL
+    c.target = NULL
+    c.target_size = 8
+    c.ignore_index = 0
+    if c.soft:
+        keep.append(set_layout(&c.q, probabilities, q_storage, axis, inner_dims))
+    else:
+        c.target = <const char*>cnp.PyArray_DATA(target)
+        c.target_size = <int>target.itemsize
+        c.ignore_index = ignore_index
+    c.class_weight = NULL
+    c.class_weight64 = NULL
+    if weight is not None:
+        weight64 = np.ascontiguousarray(weight, np.float64)
+        weight_here = np.ascontiguousarray(weight, arithmetic)
+        c.class_weight64 = <const double*>cnp.PyArray_DATA(weight64)
+        c.class_weight = cnp.PyArray_DATA(weight_here)
+    c.sample_weight = NULL
+    if sample_weight is not None:
+        c.sample_weight = <const double*>cnp.PyArray_DATA(sample_weight)
+    c.upstream = NULL
+    if isinstance(upstream, float):
+        scalar_upstream = upstream
+    elif upstream is not None:
+        row_upstream = upstream
+        c.upstream = <const double*>cnp.PyArray_DATA(row_upstream)
+    c.smoothing = smoothing
+    c.row_loss = NULL
+    if reduction == NONE:
+        c.row_loss = <char*>cnp.PyArray_DATA(row_loss)
+        c.row_loss_size = <int>row_loss.itemsize
+    return run(&c, reduction, normalizer, scalar_upstream, row_loss, out, limit if limit > 0 else thread_limit.load())

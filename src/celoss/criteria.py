@@ -1,0 +1,109 @@
+"""Loss objects for a training loop. Imports `losses`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from celoss import losses
+from celoss._arguments import as_array, as_logits
+
+__all__ = ["CrossEntropyLoss"]
+
+
+class CrossEntropyLoss:
+    """Cross-entropy as an object: call it for the loss, then ask it for the gradient.
+
+    Loss and gradient are computed together in the call; `backward` only hands the gradient out. The gradient lives in a
+    buffer that the object uses again while shape and dtype stay the same: it is valid until the next call.
+
+    Parameters
+    ----------
+    **options
+        Those of `cross_entropy`: axis, weight, sample_weight, ignore_index, label_smoothing, reduction, normalizer,
+        n_threads.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import celoss
+    >>> criterion = celoss.CrossEntropyLoss()
+    >>> round(criterion(np.zeros((2, 4), np.float32), np.array([0, 3])), 6)
+    1.386294
+    >>> criterion.backward().tolist()
+    [[-0.375, 0.125, 0.125, 0.125], [0.125, 0.125, 0.125, -0.375]]
+    """
+
+    def __init__(
+        self,
+        *,
+        axis: int = -1,
+        weight: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+        ignore_index: int = -100,
+        label_smoothing: float = 0.0,
+        reduction: str = "mean",
+        normalizer: float | None = None,
+        n_threads: int | None = None,
+    ) -> None:
+        self.options: dict[str, Any] = {
+            "axis": axis,
+            "weight": weight,
+            "sample_weight": sample_weight,
+            "ignore_index": ignore_index,
+            "label_smoothing": label_smoothing,
+            "reduction": reduction,
+            "normalizer": normalizer,
+            "n_threads": n_threads,
+        }
+        self._buffer: NDArray[Any] | None = None
+        self._grad: NDArray[Any] | None = None
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self.options.items())})"
+
+    def __call__(self, logits: ArrayLike, target: ArrayLike) -> float | NDArray[Any]:
+        """The loss of `logits` against `target`, as from `cross_entropy`."""
+        self._grad = None
+        array = as_array(logits, "logits")
+        buffer = self._buffer
+        if buffer is None or buffer.shape != array.shape or buffer.dtype != array.dtype:
+            array, _ = as_logits(array)
+            if buffer is None or buffer.shape != array.shape or buffer.dtype != array.dtype:
+                self._buffer = buffer = np.empty(array.shape, array.dtype)
+        loss, self._grad = losses.cross_entropy_with_grad(array, target, out=buffer, **self.options)
+        return loss
+
+    def backward(self, grad_output: ArrayLike = 1.0) -> NDArray[Any]:
+        """Gradient of the last call's loss with respect to its logits, times `grad_output`.
+
+        Parameters
+        ----------
+        grad_output : float or array_like, default 1.0
+            A number, or with ``reduction="none"`` also an array of the loss's shape.
+
+        Returns
+        -------
+        ndarray
+            Shape and dtype of the logits. Valid until the next call of the object.
+
+        Raises
+        ------
+        RuntimeError
+            Before the first call.
+        """
+        if self._grad is None:
+            raise RuntimeError("backward() was called before a loss was computed; call the criterion first")
+        if isinstance(grad_output, float) and grad_output == 1.0:
+            return self._grad
+        factor = as_array(grad_output, "grad_output")
+        if factor.ndim:
+            axis = self.options["axis"] % self._grad.ndim
+            rows = self._grad.shape[:axis] + self._grad.shape[axis + 1 :]
+            if self.options["reduction"] != "none" or factor.shape != rows:
+                expected = f"a number or the loss's shape {rows}" if self.options["reduction"] == "none" else "a number"
+                raise ValueError(f"grad_output has shape {factor.shape}; expected {expected}")
+            factor = np.expand_dims(factor, axis)
+        return (self._grad * factor).astype(self._grad.dtype, copy=False)

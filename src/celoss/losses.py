@@ -1,0 +1,204 @@
+"""The functions users call: check, allocate, run the kernel, reduce. Imports `_arguments` and `_kernels`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numpy.typing import ArrayLike, NDArray
+
+from celoss import _arguments, _kernels
+from celoss._arguments import REDUCTIONS
+
+__all__ = ["cross_entropy", "cross_entropy_with_grad"]
+
+_plain_cross_entropy = _kernels.plain_cross_entropy
+
+
+def cross_entropy(
+    logits: ArrayLike,
+    target: ArrayLike,
+    *,
+    axis: int = -1,
+    weight: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
+    ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+    reduction: str = "mean",
+    normalizer: float | None = None,
+    n_threads: int | None = None,
+) -> float | NDArray[Any]:
+    r"""Cross-entropy of logits against class indices or class probabilities.
+
+    With :math:`p = \mathrm{softmax}(x)`, class weights :math:`w`, sample weights :math:`s` and smoothing
+    :math:`\varepsilon`, the loss of row :math:`n` with class index :math:`t` is
+
+    .. math:: l_n = s_n \Big[(1-\varepsilon)\, w_t\, (-\ln p_t) + \frac{\varepsilon}{C} \sum_c w_c\, (-\ln p_c)\Big]
+
+    and with probabilities :math:`q`, smoothed to :math:`q' = (1-\varepsilon) q + \varepsilon/C`,
+
+    .. math:: l_n = s_n \sum_c w_c\, q'_c\, (-\ln p_c).
+
+    :math:`-\ln p_t` is computed as :math:`(m - x_t) + \ln(1 + r)`, where :math:`m` is the row's maximum and :math:`r` the
+    sum of :math:`e^{x_j - m}` over all classes but one that attains it: both terms are non-negative, so that nothing
+    cancels and a confident row keeps its small loss to the last digit.
+
+    Parameters
+    ----------
+    logits : array_like, shape (..., C, ...)
+        Scores, unnormalised, in any memory layout. float16, bfloat16 (``ml_dtypes``), float32 or float64; integers and
+        bool are taken as float64. Never written to. A 1-d array is one row.
+    target : array_like
+        Class indices: any integer dtype, the shape of `logits` without `axis`, each in ``[0, C)`` or `ignore_index`.
+        Probabilities: a floating dtype, the shape of `logits`; rows need not sum to 1.
+    axis : int, default -1
+        The axis of the classes.
+    weight : array_like, shape (C,), optional
+        A weight >= 0 for each class.
+    sample_weight : array_like, optional
+        A weight >= 0 for each row; broadcasts to the loss's shape.
+    ignore_index : int, default -100
+        Rows with this target have loss 0, gradient 0, and count in no denominator. Their logits may be anything.
+    label_smoothing : float, default 0.0
+        Moves this share of the target's mass evenly to all classes (``label_smoothing / C`` each).
+    reduction : {"mean", "sum", "none"}, default "mean"
+        "mean" divides the sum by :math:`\sum_n s_n w_{t_n}` over the rows that count (class indices), or by
+        :math:`\sum_n s_n` (probabilities; class weights are not in the denominator, as in PyTorch).
+    normalizer : float, optional
+        A positive number that replaces the mean's denominator.
+    n_threads : int, optional
+        Use at most so many threads. Default: `celoss.get_num_threads()`. The result does not depend on it.
+
+    Returns
+    -------
+    float or ndarray
+        "mean" and "sum": a float, accumulated in float64. "none": an array of the loss's shape, float64 for float64
+        logits and float32 for all others. The mean of nothing is NaN.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For arguments of the wrong kind, shape or value.
+    IndexError
+        For a class index out of range: its position, value and the range.
+
+    See Also
+    --------
+    cross_entropy_with_grad : The same loss, and its gradient.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import celoss
+    >>> celoss.cross_entropy(np.array([[20.0, 0.0, 0.0]], np.float32), [0])
+    4.122307...e-09
+    >>> float(celoss.cross_entropy([0.0, 0.0], 1))
+    0.6931471805599453
+    """
+    if (
+        weight is None
+        and sample_weight is None
+        and normalizer is None
+        and axis == -1
+        and label_smoothing == 0.0
+        and n_threads is None
+        and reduction in REDUCTIONS
+        and type(ignore_index) is int
+        and -(2**63) <= ignore_index < 2**63
+    ):
+        result = _plain_cross_entropy(logits, target, ignore_index, REDUCTIONS[reduction], False, None, 0)
+        if result is not None:
+            if type(result) is int:
+                raise _arguments.out_of_range(target, logits.shape[-1], ignore_index, result)  # type: ignore[union-attr]
+            return result
+    arguments, _ = _arguments.cross_entropy_arguments(
+        logits, target, axis, weight, sample_weight, ignore_index, label_smoothing, reduction, normalizer, n_threads, False
+    )
+    loss = _kernels.cross_entropy(*arguments)
+    if type(loss) is int:
+        raise _arguments.out_of_range(target, arguments.logits.shape[arguments.axis], arguments.ignore_index, loss)
+    return loss
+
+
+def cross_entropy_with_grad(
+    logits: ArrayLike,
+    target: ArrayLike,
+    *,
+    axis: int = -1,
+    weight: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
+    ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+    reduction: str = "mean",
+    normalizer: float | None = None,
+    n_threads: int | None = None,
+    grad_output: ArrayLike | None = None,
+    out: NDArray[Any] | None = None,
+) -> tuple[float | NDArray[Any], NDArray[Any]]:
+    r"""Cross-entropy and its gradient with respect to the logits, in one pass.
+
+    With the symbols of `cross_entropy`, the gradient of row :math:`n` is
+
+    .. math:: \frac{\partial l_n}{\partial x_k}
+        = s_n \Big[(1-\varepsilon)\, w_t\, (p_k - [k=t]) + \frac{\varepsilon}{C} \Big(p_k \sum_c w_c - w_k\Big)\Big]
+
+    or, with probabilities as the target, :math:`s_n \big[p_k \sum_c w_c q'_c - w_k q'_k\big]`; it is divided by the
+    denominator of "mean". At the target :math:`p_t - 1` is formed as minus the sum of the other probabilities, which
+    keeps full precision where :math:`p_t` rounds to 1.
+
+    Parameters
+    ----------
+    logits, target, axis, weight, sample_weight, ignore_index, label_smoothing, reduction, normalizer, n_threads
+        As for `cross_entropy`.
+    grad_output : float or array_like, optional
+        Upstream gradient: multiplies the gradient. A number, or with ``reduction="none"`` also an array of the loss's
+        shape.
+    out : ndarray, optional
+        Receives the gradient: same shape and dtype as `logits`. May be `logits` itself, which is fastest; any other
+        overlap with an input is an error. After an exception its content is unspecified.
+
+    Returns
+    -------
+    loss : float or ndarray
+        As from `cross_entropy`.
+    grad : ndarray
+        Shape and dtype of `logits`; `out` where it is given.
+
+    Raises
+    ------
+    TypeError, ValueError, IndexError
+        As for `cross_entropy`, and for an `out` that does not fit.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import celoss
+    >>> loss, grad = celoss.cross_entropy_with_grad(np.array([[2.0, 1.0, 0.0]]), np.array([0]))
+    >>> round(loss, 4), grad.round(4).tolist()
+    (0.4076, [[-0.3348, 0.2447, 0.09]])
+    """
+    if (
+        weight is None
+        and sample_weight is None
+        and normalizer is None
+        and grad_output is None
+        and axis == -1
+        and label_smoothing == 0.0
+        and n_threads is None
+        and reduction in REDUCTIONS
+        and type(ignore_index) is int
+        and -(2**63) <= ignore_index < 2**63
+    ):
+        result = _plain_cross_entropy(logits, target, ignore_index, REDUCTIONS[reduction], True, out, 0)
+        if result is not None:
+            if type(result) is int:
+                raise _arguments.out_of_range(target, logits.shape[-1], ignore_index, result)  # type: ignore[union-attr]
+            return result
+    arguments, grad = _arguments.cross_entropy_arguments(
+        logits, target, axis, weight, sample_weight, ignore_index, label_smoothing, reduction, normalizer, n_threads,
+        True, grad_output, out,
+    )  # fmt: skip
+    result = _kernels.cross_entropy(*arguments)
+    if type(result) is int:
+        raise _arguments.out_of_range(target, arguments.logits.shape[arguments.axis], arguments.ignore_index, result)
+    assert grad is not None
+    return result[0], grad

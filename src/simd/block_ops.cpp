@@ -1,0 +1,433 @@
+// block_ops.cpp: the block operations of block_ops.h, compiled once per level. Exports one symbol: the level's table.
+//
+// Includes exp_log.hpp, tiles.hpp, vector.hpp and block_ops.h; no standard header with code in it.
+#include "block_ops.h"
+#include "exp_log.hpp"
+#include "tiles.hpp"
+
+namespace {
+
+// Classes whose exponentials are summed before the sum is carried on in float64 (times the vector's lanes).
+constexpr int GROUP = 8;
+
+// The running sum of power * (1 + fraction): powers of two and fractions apart, so that neither sum rounds away what the
+// other holds; both are folded into float64 after every GROUP vectors.
+template <class T> struct ExpSum;
+template <> struct ExpSum<float> {
+    F64 low{}, high{};
+    F32 powers{}, fractions{};
+    CELOSS_INLINE void add(F32 power, F32 fraction) {
+        powers += power;
+        fractions = fma(power, fraction, fractions);
+    }
+    CELOSS_INLINE void fold() {
+        low += widen_low(powers) + widen_low(fractions);
+        high += widen_high(powers) + widen_high(fractions);
+        powers = fractions = F32{};
+    }
+    CELOSS_INLINE double total(double*) const { return sum_lanes<double>(low + high); }
+};
+template <> struct ExpSum<double> {
+    F64 sum{}, error{}, powers{}, fractions{};
+    CELOSS_INLINE void add(F64 power, F64 fraction) {
+        powers += power;
+        fractions = fma(power, fraction, fractions);
+    }
+    CELOSS_INLINE void fold() {
+        HighLow group = two_sum(powers, fractions), both = two_sum(sum, group.high);
+        sum = both.high;
+        error += both.low + group.low;
+        powers = fractions = F64{};
+    }
+    // The lanes one after the other, their rounding errors apart.
+    CELOSS_INLINE double total(double* low) const {
+        double high = sum[0], lost = sum_lanes<double>(error);
+        for (int i = 1; i < lanes_of<double>(); ++i) {
+            double next = high + sum[i], seen = next - high;
+            lost += (high - (next - seen)) + (sum[i] - seen);
+            high = next;
+        }
+        *low = lost;
+        return high;
+    }
+};
+
+template <class T> CELOSS_INLINE typename VectorOf<T>::V minus_infinity() { return splat<T>(-__builtin_inff()); }
+
+template <class T> CELOSS_INLINE typename VectorOf<T>::M lane_numbers() {
+    typename VectorOf<T>::M numbers;
+    for (int i = 0; i < lanes_of<T>(); ++i) numbers[i] = i;
+    return numbers;
+}
+
+// ---- one row: class after class -----------------------------------------------------------------------------------------
+
+template <class T> T row_maximum(const T* x, ptrdiff_t classes) {
+    typedef typename VectorOf<T>::V V;
+    constexpr int W = lanes_of<T>();
+    V best[4] = {minus_infinity<T>(), minus_infinity<T>(), minus_infinity<T>(), minus_infinity<T>()};
+    ptrdiff_t j = 0;
+    for (; j + 4 * W <= classes; j += 4 * W)
+        for (int k = 0; k < 4; ++k) best[k] = max_or_nan(best[k], load(x + j + k * W));
+    for (; j + W <= classes; j += W) best[0] = max_or_nan(best[0], load(x + j));
+    if (j < classes) best[1] = max_or_nan(best[1], load_first(x + j, (int)(classes - j), (T)-__builtin_inff()));
+    return max_lanes<T>(max_or_nan(max_or_nan(best[0], best[1]), max_or_nan(best[2], best[3])));
+}
+
+// The first class whose logit is m; 0 where there is none (a row with NaN).
+template <class T> ptrdiff_t first_equal(const T* x, ptrdiff_t classes, T m) {
+    typedef typename VectorOf<T>::V V;
+    constexpr int W = lanes_of<T>();
+    const V wanted = splat<T>(m);
+    ptrdiff_t j = 0;
+    for (; j + 4 * W <= classes; j += 4 * W) {
+        auto found = load(x + j) == wanted;
+        for (int k = 1; k < 4; ++k) found |= load(x + j + k * W) == wanted;
+        if (any_lane(found)) break;
+    }
+    for (; j + W <= classes; j += W)
+        if (any_lane(load(x + j) == wanted)) break;
+    for (; j < classes; ++j)
+        if (x[j] == m) return j;
+    return 0;
+}
+
+template <class T, bool STORE>
+double row_exp_sum(const T* x, T* e, ptrdiff_t classes, T m, T* shift, T* steps, double* low) {
+    typedef typename VectorOf<T>::V V;
+    typedef typename VectorOf<T>::M M;
+    typedef typename VectorOf<T>::Int Int;
+    constexpr int W = lanes_of<T>();
+    const RowScale<V> row = row_scale<V, T>(splat<T>(m));
+    *shift = row.shift[0];
+    *steps = row.steps[0];
+    const ptrdiff_t excluded = first_equal(x, classes, m);
+    ExpSum<T> sum;
+
+    auto vector_without_excluded = [&](V v, ptrdiff_t j, int count) CELOSS_LAMBDA_INLINE {
+        ExpParts<V> exp = exp_parts<V, T>(v, row);
+        V value = fma(exp.power, exp.fraction, exp.power);
+        if (STORE) {
+            if (count == W) store(e + j, value);
+            else store_first(e + j, count, value);
+        }
+        M here = lane_numbers<T>() + (Int)j;
+        sum.add(select(here == (Int)excluded, V{}, exp.power), exp.fraction);
+    };
+
+    ptrdiff_t j = 0;
+    for (; j + GROUP * W <= classes; j += GROUP * W) {
+        if (excluded - j < GROUP * W && excluded >= j) {
+            for (int k = 0; k < GROUP; ++k) vector_without_excluded(load(x + j + k * W), j + k * W, W);
+        } else {
+            _Pragma("GCC unroll 8") for (int k = 0; k < GROUP; ++k) {
+                ExpParts<V> exp = exp_parts<V, T>(load(x + j + k * W), row);
+                if (STORE) store(e + j + k * W, fma(exp.power, exp.fraction, exp.power));
+                sum.add(exp.power, exp.fraction);
+            }
+        }
+        sum.fold();
+    }
+    if (j < classes) {
+        for (; j + W <= classes; j += W) vector_without_excluded(load(x + j), j, W);
+        if (j < classes)
+            vector_without_excluded(load_first(x + j, (int)(classes - j), (T)-__builtin_inff()), j, (int)(classes - j));
+        sum.fold();
+    }
+    return sum.total(low);
+}
+
+// a * e with a in two parts, so that only the product rounds; below the smallest normal number: 0.
+template <class T> constexpr T smallest_normal() { return sizeof(T) == 4 ? (T)0x1p-126 : (T)0x1p-1022; }
+
+template <class T> struct RowFactor {
+    typedef typename VectorOf<T>::V V;
+    V high, low, smallest;
+
+    // a * inverse of the row's sum, for one row in all lanes.
+    CELOSS_INLINE RowFactor(const double* a, const RowSums* sums, ptrdiff_t row) {
+        T part[3];
+        parts(a[row], sums, row, part);
+        high = splat<T>(part[0]);
+        low = splat<T>(part[1]);
+        smallest = splat<T>(part[2]);
+    }
+    // Of `count` rows, one a lane.
+    CELOSS_INLINE RowFactor(const double* a, const RowSums* sums, ptrdiff_t row, int count) {
+        constexpr int W = lanes_of<T>();
+        T all[3][W];
+        for (int k = 0; k < W; ++k) {
+            T part[3];
+            parts(a[row + (k < count ? k : 0)], sums, row + (k < count ? k : 0), part);
+            for (int p = 0; p < 3; ++p) all[p][k] = part[p];
+        }
+        high = load(all[0]);
+        low = load(all[1]);
+        smallest = load(all[2]);
+    }
+    CELOSS_INLINE static void parts(double a, const RowSums* sums, ptrdiff_t row, T* part) {
+        const double factor = a * sums->inverse[row];
+        part[0] = (T)factor;
+        if constexpr (sizeof(T) == 4) {
+            part[1] = (T)(factor - (double)part[0]);
+        } else {
+            const F64 wide = remainder_of(F64{} - factor, splat(-a), splat(sums->inverse[row]));
+            part[1] = wide[0] + a * sums->inverse_low[row];
+        }
+        if (!(part[1] - part[1] == 0)) part[1] = 0;  // an infinite or NaN factor has no low part
+        part[2] = smallest_normal<T>() / (part[0] < 0 ? -part[0] : part[0]);
+    }
+    CELOSS_INLINE V times(V e) const { return select(e < smallest, V{}, fma(e, high, e * low)); }
+};
+
+template <class T> void row_scale_by(const T* e, T* g, ptrdiff_t classes, const RowFactor<T>& factor) {
+    constexpr int W = lanes_of<T>();
+    ptrdiff_t j = 0;
+    for (; j + 4 * W <= classes; j += 4 * W)
+        _Pragma("GCC unroll 4") for (int k = 0; k < 4; ++k) store(g + j + k * W, factor.times(load(e + j + k * W)));
+    for (; j + W <= classes; j += W) store(g + j, factor.times(load(e + j)));
+    if (j < classes) store_first(g + j, (int)(classes - j), factor.times(load_first(e + j, (int)(classes - j), T(0))));
+}
+
+template <class T> void row_scale_streamed(const T* e, T* g, ptrdiff_t classes, const RowFactor<T>& factor) {
+    constexpr int W = lanes_of<T>();
+    ptrdiff_t head = (ptrdiff_t)((-(uintptr_t)g / sizeof(T)) % W);
+    if (head > classes || (uintptr_t)g % sizeof(T)) head = classes;
+    ptrdiff_t j = 0;
+    for (; j < head; j += W) {
+        int count = (int)(head - j < W ? head - j : W);
+        store_first(g + j, count, factor.times(load_first(e + j, count, T(0))));
+    }
+    j = head;
+    for (; j + W <= classes; j += W) stream(g + j, factor.times(load(e + j)));
+    if (j < classes) store_first(g + j, (int)(classes - j), factor.times(load_first(e + j, (int)(classes - j), T(0))));
+}
+
+// ---- rows as lanes: one vector holds the same class of many rows ---------------------------------------------------------
+
+template <class T> void lanes_maximum(const Tile<T>& x, T* m) {
+    constexpr int W = lanes_of<T>();
+    for (ptrdiff_t i = 0; i < x.rows; i += W) {
+        auto best = load(x.at + i);
+        for (ptrdiff_t j = 1; j < x.classes; ++j) best = max_or_nan(best, load(x.at + j * x.class_stride + i));
+        store_first(m + i, (int)(x.rows - i < W ? x.rows - i : W), best);
+    }
+}
+
+template <class T, bool STORE>
+void lanes_exp_sum(const Tile<T>& x, const Tile<T>& e, const T* m, double* rest, double* rest_low, T* shift, T* steps) {
+    typedef typename VectorOf<T>::V V;
+    typedef typename VectorOf<T>::M M;
+    constexpr int W = lanes_of<T>();
+    for (ptrdiff_t i = 0; i < x.rows; i += W) {
+        const int count = (int)(x.rows - i < W ? x.rows - i : W);
+        const V top = load_first(m + i, count, T(0));
+        const RowScale<V> row = row_scale<V, T>(top);
+        ExpSum<T> sum;
+        M found{};
+        for (ptrdiff_t j = 0; j < x.classes;) {
+            const ptrdiff_t end = j + GROUP < x.classes ? j + GROUP : x.classes;
+            for (; j < end; ++j) {
+                V v = load(x.at + j * x.class_stride + i);
+                ExpParts<V> exp = exp_parts<V, T>(v, row);
+                if (STORE) store(e.at + j * e.class_stride + i, fma(exp.power, exp.fraction, exp.power));
+                M first = (v == top) & ~found;
+                found |= first;
+                sum.add(select(first, V{}, exp.power), exp.fraction);
+            }
+            sum.fold();
+        }
+        store_first(shift + i, count, row.shift);
+        store_first(steps + i, count, row.steps);
+        double total[2 * W];
+        if constexpr (sizeof(T) == 4) {
+            store(total, sum.low);
+            store(total + lanes_of<double>(), sum.high);
+        } else {
+            store(total, sum.sum);
+            store_first(rest_low + i, count, sum.error);
+        }
+        __builtin_memcpy(rest + i, total, sizeof(double) * (size_t)count);
+    }
+}
+
+template <class T> void lanes_scale(const Tile<T>& e, const Tile<T>& g, const double* a, const RowSums* sums) {
+    constexpr int W = lanes_of<T>();
+    for (ptrdiff_t i = 0; i < e.rows; i += W) {
+        const RowFactor<T> factor(a, sums, i, (int)(e.rows - i < W ? e.rows - i : W));
+        for (ptrdiff_t j = 0; j < e.classes; ++j)
+            store(g.at + j * g.class_stride + i, factor.times(load(e.at + j * e.class_stride + i)));
+    }
+}
+
+// ---- the operations of the table -----------------------------------------------------------------------------------------
+
+template <class T> void maximum(const Tile<T>* x, T* m) {
+    if (x->class_stride != 1) return lanes_maximum(*x, m);
+    for (ptrdiff_t i = 0; i < x->rows; ++i) m[i] = row_maximum(x->at + i * x->row_stride, x->classes);
+}
+
+template <class T> void exp_sum(const Tile<T>* x, const Tile<T>* e, const T* m, RowSums* sums) {
+    T shift[CELOSS_BLOCK_ROWS], steps[CELOSS_BLOCK_ROWS];
+    if (x->class_stride == 1) {
+        for (ptrdiff_t i = 0; i < x->rows; ++i) {
+            const T* from = x->at + i * x->row_stride;
+            double* low = sums->rest_low + i;
+            sums->rest[i] = e->at
+                ? row_exp_sum<T, true>(from, e->at + i * e->row_stride, x->classes, m[i], shift + i, steps + i, low)
+                : row_exp_sum<T, false>(from, nullptr, x->classes, m[i], shift + i, steps + i, low);
+        }
+    } else if (e->at) {
+        lanes_exp_sum<T, true>(*x, *e, m, sums->rest, sums->rest_low, shift, steps);
+    } else {
+        lanes_exp_sum<T, false>(*x, *e, m, sums->rest, sums->rest_low, shift, steps);
+    }
+    constexpr int W = lanes_of<double>();
+    for (ptrdiff_t i = 0; i < x->rows; i += W) {
+        const int count = (int)(x->rows - i < W ? x->rows - i : W);
+        double a[W] = {}, n[W] = {};
+        for (int k = 0; k < count; ++k) {
+            a[k] = (double)m[i + k] - (double)shift[i + k];
+            n[k] = (double)steps[i + k];
+        }
+        const HighLow unit = exp_of_maximum<T>(load(a), load(n));
+        store(sums->unit + i, unit.high);
+        if (sizeof(T) == 8) store(sums->unit_low + i, unit.low);
+    }
+}
+
+// Rows past n up to the vector's width are computed from whatever is there, and not used.
+template <class T> void log_rows(ptrdiff_t n, RowSums* sums) {
+    constexpr int W = lanes_of<double>();
+    for (ptrdiff_t i = 0; i < n; i += W) {
+        const F64 rest = load(sums->rest + i), unit = load(sums->unit + i), total = unit + rest, inverse = 1.0 / total;
+        store(sums->inverse + i, inverse);
+        if constexpr (sizeof(T) == 4) {
+            store(sums->log_sum + i, log1p_ratio<false>({rest, F64{}}, {unit, F64{}}));
+        } else {
+            const HighLow rest2 = {rest, load(sums->rest_low + i)}, unit2 = {unit, load(sums->unit_low + i)};
+            store(sums->log_sum + i, log1p_ratio<true>(rest2, unit2));
+            const F64 total_low = two_sum(unit, rest).low + rest2.low + unit2.low;
+            store(sums->inverse_low + i, (remainder_of(F64{} + 1.0, inverse, total) - inverse * total_low) * inverse);
+        }
+    }
+}
+
+template <class T> void scale(const Tile<T>* e, const Tile<T>* g, const double* a, const RowSums* sums, int streamed) {
+    if (e->class_stride != 1) return lanes_scale(*e, *g, a, sums);
+    for (ptrdiff_t i = 0; i < e->rows; ++i) {
+        const RowFactor<T> factor(a, sums, i);
+        const T* from = e->at + i * e->row_stride;
+        T* to = g->at + i * g->row_stride;
+        if (streamed) row_scale_streamed(from, to, e->classes, factor);
+        else row_scale_by(from, to, e->classes, factor);
+    }
+    if (streamed) stream_fence();
+}
+
+template <class T> void subtract(const Tile<T>* g, const Blend<T>* blend, const double* b) {
+    typedef typename VectorOf<T>::V V;
+    constexpr int W = lanes_of<T>();
+    const V keep = splat<T>((T)blend->keep), add = splat<T>((T)blend->add);
+    const bool by_class = g->class_stride == 1;
+    const ptrdiff_t outer = by_class ? g->rows : g->classes, inner = by_class ? g->classes : g->rows;
+    const ptrdiff_t g_stride = by_class ? g->row_stride : g->class_stride;
+    const ptrdiff_t q_stride = by_class ? blend->q_row_stride : blend->q_class_stride;
+    for (ptrdiff_t o = 0; o < outer; ++o) {
+        T* to = g->at + o * g_stride;
+        const T* q = blend->q ? blend->q + o * q_stride : nullptr;
+        for (ptrdiff_t i = 0; i < inner; i += W) {
+            const int count = (int)(inner - i < W ? inner - i : W);
+            V share = q ? fma(load_first(q + i, count, T(0)), keep, add) : keep + add;
+            V factor;
+            if (by_class) {
+                if (blend->w) share *= load_first(blend->w + i, count, T(0));
+                factor = splat<T>((T)b[o]);
+            } else {
+                if (blend->w) share *= splat<T>(blend->w[o]);
+                T lane[W] = {};
+                for (int k = 0; k < count; ++k) lane[k] = (T)b[i + k];
+                factor = load(lane);
+            }
+            store_first(to + i, count, load_first(to + i, count, T(0)) - factor * share);
+        }
+    }
+}
+
+template <class T> struct WideSum;
+template <> struct WideSum<float> {
+    F64 low{}, high{};
+    CELOSS_INLINE void add(F32 v) { low += widen_low(v); high += widen_high(v); }
+    CELOSS_INLINE void put(double* to) const { store(to, low); store(to + lanes_of<double>(), high); }
+    CELOSS_INLINE double total() const { return sum_lanes<double>(low + high); }
+};
+template <> struct WideSum<double> {
+    F64 sum{};
+    CELOSS_INLINE void add(F64 v) { sum += v; }
+    CELOSS_INLINE void put(double* to) const { store(to, sum); }
+    CELOSS_INLINE double total() const { return sum_lanes<double>(sum); }
+};
+
+template <class T>
+void blend_sums(const Tile<T>* x, const Blend<T>* blend, const T* m, double* mass, double* gap) {
+    typedef typename VectorOf<T>::V V;
+    constexpr int W = lanes_of<T>();
+    const V keep = splat<T>((T)blend->keep), add = splat<T>((T)blend->add);
+    auto share_times_gap = [](V share, V distance) CELOSS_LAMBDA_INLINE {
+        return select(share == V{}, V{}, share * distance);
+    };
+    if (x->class_stride == 1) {
+        for (ptrdiff_t i = 0; i < x->rows; ++i) {
+            const T* from = x->at + i * x->row_stride;
+            const T* q = blend->q ? blend->q + i * blend->q_row_stride : nullptr;
+            const V top = splat<T>(m[i]);
+            WideSum<T> mass_sum, gap_sum;
+            for (ptrdiff_t j = 0; j < x->classes; j += W) {
+                const int count = (int)(x->classes - j < W ? x->classes - j : W);
+                V distance = top - load_first(from + j, count, m[i]);
+                V share = q ? fma(load_first(q + j, count, T(0)), keep, add) : keep + add;
+                if (blend->w) share *= load_first(blend->w + j, count, T(0));
+                if (count < W) share = select(lane_numbers<T>() < count, share, V{});
+                mass_sum.add(share);
+                gap_sum.add(share_times_gap(share, distance));
+            }
+            mass[i] = mass_sum.total();
+            gap[i] = gap_sum.total();
+        }
+        return;
+    }
+    for (ptrdiff_t i = 0; i < x->rows; i += W) {
+        const int count = (int)(x->rows - i < W ? x->rows - i : W);
+        const V top = load_first(m + i, count, T(0));
+        WideSum<T> mass_sum, gap_sum;
+        for (ptrdiff_t j = 0; j < x->classes; ++j) {
+            V distance = top - load(x->at + j * x->class_stride + i);
+            V share = blend->q ? fma(load_first(blend->q + j * blend->q_class_stride + i, count, T(0)), keep, add) : keep + add;
+            if (blend->w) share *= splat<T>(blend->w[j]);
+            mass_sum.add(share);
+            gap_sum.add(share_times_gap(share, distance));
+        }
+        double lane[2 * W];
+        mass_sum.put(lane);
+        __builtin_memcpy(mass + i, lane, sizeof(double) * (size_t)count);
+        gap_sum.put(lane);
+        __builtin_memcpy(gap + i, lane, sizeof(double) * (size_t)count);
+    }
+}
+
+template <class I> ptrdiff_t count_other_than(const I* target, ptrdiff_t n, int64_t value) {
+    if ((int64_t)(I)value != value) return n;
+    ptrdiff_t count = 0;
+    for (ptrdiff_t i = 0; i < n; ++i) count += target[i] != (I)value;
+    return count;
+}
+
+template <class T> constexpr BlockOps<T> operations() {
+    return {maximum<T>, exp_sum<T>, log_rows<T>, scale<T>, subtract<T>, blend_sums<T>, load_tile<T>, store_tile<T>};
+}
+
+}  // namespace
+
+extern const BlockOpsTable CELOSS_TABLE;
+const BlockOpsTable CELOSS_TABLE = {CELOSS_LEVEL_NAME, operations<float>(), operations<double>(),
+                                    count_other_than<int64_t>, count_other_than<int32_t>};

@@ -1,0 +1,88 @@
+// block_ops.h: the contract between the kernels (_kernels.pyx) and the vector code: one table of block operations per level.
+//
+// A block operation works on a few rows at a time, small enough for the cache, and never sees Python, threads or options.
+// Includes <stddef.h> and <stdint.h> only.
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+// A block of rows x classes numbers in memory; strides count elements. Either class_stride is 1 (class after class), or
+// row_stride is 1 and the rows are the lanes; then the block is scratch whose class_stride is a multiple of
+// CELOSS_LANE_GROUP, and operations may work on the lanes between rows and that multiple.
+template <class T> struct Tile {
+    T* at;
+    ptrdiff_t row_stride, class_stride;
+    ptrdiff_t rows, classes;
+};
+enum { CELOSS_LANE_GROUP = 16 };
+
+// How numbers are stored in the user's arrays. Arithmetic is float64 for float64 and float32 for all others.
+enum Storage { STORED_FLOAT32 = 0, STORED_FLOAT64 = 1, STORED_FLOAT16 = 2, STORED_BFLOAT16 = 3 };
+
+// A matrix of the user's: any strides, in bytes, of any sign, unaligned.
+struct Matrix {
+    char* at;
+    ptrdiff_t row_stride, class_stride;
+    int storage;
+};
+
+// Probabilities as targets, in the form they enter the loss: w_c * (keep * q_ic + add). No q: q = 1. No w: w = 1.
+template <class T> struct Blend {
+    const T* q;
+    ptrdiff_t q_row_stride, q_class_stride;
+    const T* w;
+    double keep, add;
+};
+
+// What is known of each row, in float64; the *_low are rounding errors, kept where arithmetic is float64.
+enum { CELOSS_BLOCK_ROWS = 256 };
+struct RowSums {
+    double rest[CELOSS_BLOCK_ROWS], unit[CELOSS_BLOCK_ROWS];
+    double log_sum[CELOSS_BLOCK_ROWS], inverse[CELOSS_BLOCK_ROWS];
+    double rest_low[CELOSS_BLOCK_ROWS], unit_low[CELOSS_BLOCK_ROWS], inverse_low[CELOSS_BLOCK_ROWS];
+};
+
+template <class T> struct BlockOps {
+    // m_i = max_j x_ij. NaNs are passed over here and found by exp_sum.
+    void (*maximum)(const Tile<T>* x, T* m);
+
+    // e_ij = exp(x_ij - m_i) * u_i with a factor u_i of the row's own, into e (nowhere if e->at is null; e may be x).
+    // rest_i = the sum of e_ij over all but the first maximum; unit_i = e of that maximum, to float64's precision.
+    // So loss_i = (m_i - x_it) + log(1 + rest_i / unit_i) and p_ij = e_ij / (unit_i + rest_i). NaN or +inf: rest or unit is NaN.
+    void (*exp_sum)(const Tile<T>* x, const Tile<T>* e, const T* m, RowSums* sums);
+
+    // For n rows: log_sum = log(1 + rest / unit), inverse = 1 / (unit + rest).
+    void (*log_rows)(ptrdiff_t n, RowSums* sums);
+
+    // g_ij = a_i * inverse_i * e_ij (g may be e). Results below the smallest normal number become 0.
+    // stream: past the caches, for class_stride 1.
+    void (*scale)(const Tile<T>* e, const Tile<T>* g, const double* a, const RowSums* sums, int stream);
+
+    // g_ij -= b_i * w_j * (keep * q_ij + add).
+    void (*subtract)(const Tile<T>* g, const Blend<T>* blend, const double* b);
+
+    // mass_i = sum_j w_j (keep q_ij + add);  gap_i = sum_j w_j (keep q_ij + add) (m_i - x_ij), where 0 * inf counts 0.
+    void (*blend_sums)(const Tile<T>* x, const Blend<T>* blend, const T* m, double* mass, double* gap);
+
+    // Between a user's matrix and a tile. Tiles with row_stride 1 are filled up with copies of nothing in particular.
+    void (*load_tile)(const Matrix* from, const Tile<T>* to);
+    void (*store_tile)(const Tile<T>* from, const Matrix* to);
+};
+
+struct BlockOpsTable {
+    const char* level;
+    BlockOps<float> f32;
+    BlockOps<double> f64;
+    // How many of n targets differ from `value`.
+    ptrdiff_t (*count_other_than_i64)(const int64_t* target, ptrdiff_t n, int64_t value);
+    ptrdiff_t (*count_other_than_i32)(const int32_t* target, ptrdiff_t n, int64_t value);
+};
+
+// level.cpp: the levels of this build, best first.
+struct Level {
+    const char* name;
+    const BlockOpsTable* table;
+    bool runnable;
+};
+const Level* celoss_levels(int* count);

@@ -1,0 +1,161 @@
+// exp_log.hpp: the exponential and the logarithm of celoss, on one vector. Includes vector.hpp only.
+//
+// Beside each function: its valid range, its maximum error and the worst input found. tests/test_exp_log.py measures them
+// (float32 exhaustively) and holds these lines to what it measures.
+#pragma once
+
+#include "vector.hpp"
+
+namespace {
+
+// e^t = 1 + t + t^2 h(t) on |t| <= ln2/2 (1 + 2^-9). Minimax fits of relative error 2^-28 (float32) and 2^-57 (float64).
+//
+// ln2 is cut in two so that n * ln2_high is exact for every integer n that can occur (float32: 14 bits, |n| < 2^10;
+// float64: 41 bits, |n| < 2^12).
+template <class T> struct ExpConstants;
+template <> struct ExpConstants<float> {
+    static constexpr int degree = 4;
+    static constexpr float h[degree + 1] = {
+        0x1.fffffcp-2f /* 0.49999993 */, 0x1.555490p-3f /* 0.16666520 */, 0x1.5558f8p-5f /* 0.041668400 */,
+        0x1.123b04p-7f /* 0.0083688512 */, 0x1.6a2276p-10f /* 0.0013814334 */};
+    static constexpr float log2e = 0x1.715476p+0f;     // 1.4426950
+    static constexpr float ln2_high = 0x1.62e0p-1f;    // 0.69311523
+    static constexpr float ln2_low = 0x1.0bfbe8p-15f;  // 3.1946185e-5
+    static constexpr int exponent_shift = 23, exponent_bias = 127;
+    static constexpr float round = 0x1.8p+23f;         // adding it leaves an integer in the low bits
+    static constexpr int headroom = 32;                // e is normal down to exp(-109)
+    static constexpr float unshifted = 256.0f;         // more than twice 109, see RowScale
+};
+template <> struct ExpConstants<double> {
+    static constexpr int degree = 9;
+    static constexpr double h[degree + 1] = {
+        0x1.000000000000ap-1 /* 0.5000000000000011 */, 0x1.55555555554f8p-3 /* 0.16666666666666408 */,
+        0x1.5555555550754p-5 /* 0.041666666666528104 */, 0x1.1111111128170p-7 /* 0.0083333333334969237 */,
+        0x1.6c16c1846fc5ap-10 /* 0.0013888888944249195 */, 0x1.a01a0128fe083p-13 /* 1.9841269502740921e-4 */,
+        0x1.a019994461daep-16 /* 2.4801492438828576e-5 */, 0x1.71df271f43240p-19 /* 2.7557588421266515e-6 */,
+        0x1.28ae34601dab8p-22 /* 2.7630523469856497e-7 */, 0x1.ad7e8a1bb997dp-26 /* 2.4999859827979561e-8 */};
+    static constexpr double log2e = 0x1.71547652b82fep+0;
+    static constexpr double ln2_high = 0x1.62e42fefa3p-1;
+    static constexpr double ln2_low = 0x1.3de6af278ece6p-42;
+    static constexpr int exponent_shift = 52, exponent_bias = 1023;
+    static constexpr double round = 0x1.8p+52;
+    static constexpr int headroom = 64;                // e is normal down to exp(-752)
+    static constexpr double unshifted = 1536.0;
+};
+
+// e^t - 1 for t = t1 + t2, t1 exact and t2 small: the small terms are summed first, so that one rounding of t1's size is left.
+template <class V, class T> CELOSS_INLINE V expm1_reduced(V t1, V t2) {
+    using K = ExpConstants<T>;
+    V t = t1 + t2;
+    V h = V{} + K::h[K::degree];
+    for (int i = K::degree - 1; i >= 0; --i) h = fma(h, t, V{} + K::h[i]);
+    return t1 + fma(t * t, h, t2);
+}
+
+// How one row is exponentiated: e_j = 2^headroom * exp(x_j - m) * u with one factor u in [0.7, 1.42) for the whole row.
+//
+// Subtracting the maximum rounds, and a rounding of x - m is an absolute error of the exponent. So rows near the origin
+// (|m| < unshifted) are not shifted at all: 2^-n(m) is folded into the exponent instead, which is exact. Rows further out
+// are shifted by m; there x - m is exact where x is within a factor of two of m (Sterbenz), and elsewhere it is below
+// -unshifted/2, where the exponential is 0 either way. The headroom lets large upstream gradients scale small exponentials.
+template <class V> struct RowScale {
+    V shift;   // subtracted from x: 0 or m
+    V lowest;  // x - shift is clamped here; the clamp is where the exponential becomes exactly 0
+    V round;   // the rounding constant with headroom, exponent bias and -n(m) in its low bits
+    V steps;   // n(m), the power of two taken out
+};
+
+template <class V, class T> CELOSS_INLINE RowScale<V> row_scale(V m) {
+    using K = ExpConstants<T>;
+    RowScale<V> row;
+    row.shift = absolute(m) < K::unshifted ? V{} : m;
+    row.steps = fma(m - row.shift, V{} + K::log2e, V{} + K::round) - K::round;
+    row.round = (K::round + T(K::headroom + K::exponent_bias)) - row.steps;
+    row.lowest = (row.steps - T(K::headroom + K::exponent_bias)) * (K::ln2_high + K::ln2_low);
+    return row;
+}
+
+// The exponential as power * (1 + fraction), |fraction| < 0.42. The parts are returned separately because
+// power is exact and power * fraction carries the only error: summed apart they lose no half-ulp to the addition of 1.
+// Valid: every x <= m, -inf, NaN. Maximum error of power + power * fraction: float32 0.87 ulp, float64 0.95 ulp.
+template <class V> struct ExpParts { V power, fraction; };
+
+template <class V, class T> CELOSS_INLINE ExpParts<V> exp_parts(V x, const RowScale<V>& row) {
+    using K = ExpConstants<T>;
+    typedef typename VectorOf<T>::M M;
+    V d = max_or_nan(row.lowest, x - row.shift);
+    V z = fma(d, V{} + K::log2e, row.round);
+    V n = z - row.round;
+    V t1 = fma(n, V{} - K::ln2_high, d);
+    return {(V)((M)z << K::exponent_shift), expm1_reduced<V, T>(t1, n * (V{} - K::ln2_low))};
+}
+
+// The same for the maximum itself, whose e is the unit that the sum of the others is measured in: in float64 for both, as
+// value and rounding error. a = m - shift, steps = n(m). Maximum error of high + low: 0.3 ulp of float64.
+struct HighLow { F64 high, low; };
+
+template <class T> CELOSS_INLINE HighLow exp_of_maximum(F64 a, F64 steps) {
+    using K = ExpConstants<double>;
+    const double unit = (double)(1ull << (ExpConstants<T>::headroom / 2)) * (double)(1ull << (ExpConstants<T>::headroom / 2));
+    F64 fraction = expm1_reduced<F64, double>(fma(steps, F64{} - K::ln2_high, a), steps * (F64{} - K::ln2_low));
+    F64 high = fraction + 1.0;
+    return {high * unit, ((1.0 - high) + fraction) * unit};
+}
+
+// a + b as value and rounding error, for any a and b.
+CELOSS_INLINE HighLow two_sum(F64 a, F64 b) {
+    F64 sum = a + b, b_seen = sum - a;
+    return {sum, (a - (sum - b_seen)) + (b - b_seen)};
+}
+
+// numerator - quotient * divisor; without the instruction, by splitting both factors in halves of 26 bits (Dekker).
+CELOSS_INLINE F64 remainder_of(F64 numerator, F64 quotient, F64 divisor) {
+#if defined(__FMA__) || defined(__aarch64__)
+    return fma(-quotient, divisor, numerator);
+#else
+    F64 q_top = quotient * 0x1.0000002p+27, d_top = divisor * 0x1.0000002p+27;
+    F64 q1 = q_top - (q_top - quotient), q2 = quotient - q1, d1 = d_top - (d_top - divisor), d2 = divisor - d1;
+    return (((numerator - q1 * d1) - q1 * d2) - q2 * d1) - q2 * d2;
+#endif
+}
+
+// log((unit + rest) / unit) for rest >= 0, unit > 0: the logarithm's argument is never rounded to 1 + small.
+//
+// ratio = 2^k f with f in [2/3, 3/2]; s = (f - 1)/(f + 1); log f = 2 atanh s = 2 s + s z P(z), z = s^2. For k = 0 the
+// numerator f - 1 is rest / unit, which needs no subtraction. P: a minimax fit of relative error 2^-61.
+// With EXACT the rounding errors of rest, unit and the quotient are carried along.
+// Maximum error: 1.9 ulp of float64; with EXACT 0.8 ulp.
+template <bool EXACT> CELOSS_INLINE F64 log1p_ratio(HighLow rest, HighLow unit) {
+    using K = ExpConstants<double>;
+    constexpr double p[] = {0x1.555555555555p-1 /* 2/3 */, 0x1.999999999c304p-2 /* 2/5 */, 0x1.2492492187ee9p-2 /* 2/7 */,
+        0x1.c71c750275af3p-3 /* 2/9 */, 0x1.745c2b8daed4bp-3 /* 2/11 */, 0x1.3b3a14d6c586fp-3 /* 0.1539194 */,
+        0x1.0d7f91ccecc8dp-3 /* 0.1315910 */, 0x1.1d8ff751692f9p-3 /* 0.1394347 */};
+    F64 total = unit.high + rest.high;
+    // The bits of a positive float64 are a piecewise linear logarithm, off by less than 0.09: their difference rounds to k.
+    M64 k_bits = (((M64)total - (M64)unit.high) + ((int64_t)1 << 51)) >> 52;
+    F64 k = (F64)((M64)(F64{} + K::round) + k_bits) - K::round;
+    F64 down = (F64)((M64{} + 1023 - k_bits) << 52);
+    F64 near = total * down;
+    M64 is_near = k_bits == 0;
+    F64 numerator = select(is_near, rest.high, near - unit.high);
+    F64 denominator = near + unit.high;
+    F64 s = numerator / denominator;
+    F64 correction{};
+    if (EXACT) {
+        F64 total_low = two_sum(unit.high, rest.high).low + rest.low + unit.low;
+        F64 numerator_low = select(is_near, rest.low, total_low * down - unit.low);
+        HighLow d = two_sum(near, unit.high);
+        F64 denominator_low = d.low + total_low * down + unit.low;
+        correction = (remainder_of(numerator, s, denominator) + numerator_low - s * denominator_low) / denominator;
+    }
+    F64 z = s * s;
+    F64 series = F64{} + p[sizeof p / sizeof *p - 1];
+    for (int i = (int)(sizeof p / sizeof *p) - 2; i >= 0; --i) series = fma(series, z, F64{} + p[i]);
+    F64 small = fma(s * z, series, correction + correction);
+    F64 log_f_high = s + s;
+    if (!EXACT) return fma(k, F64{} + K::ln2_high, fma(k, F64{} + K::ln2_low, log_f_high + small));
+    HighLow sum = two_sum(k * K::ln2_high, log_f_high);
+    return sum.high + (sum.low + fma(k, F64{} + K::ln2_low, small));
+}
+
+}  // namespace

@@ -1,0 +1,206 @@
+// vector.hpp: the vectors of one level: width, load, store, tail, convert, transpose, reduce.
+//
+// Includes nothing with code in it except the compiler's intrinsics. Everything lives in an anonymous namespace, so that
+// the copy compiled for one level can never be linked into another.
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#define CELOSS_VECTOR_BYTES 64
+#elif defined(__AVX2__)
+#include <immintrin.h>
+#define CELOSS_VECTOR_BYTES 32
+#elif defined(__SSE2__)
+#include <emmintrin.h>
+#define CELOSS_VECTOR_BYTES 16
+#elif defined(__aarch64__) || defined(_M_ARM64)
+#include <arm_neon.h>
+#define CELOSS_VECTOR_BYTES 16
+#else
+#error "celoss: no vector unit is known for this target (x86-64 and aarch64 are)"
+#endif
+
+#define CELOSS_INLINE inline __attribute__((always_inline))
+#define CELOSS_LAMBDA_INLINE __attribute__((always_inline))
+
+namespace {
+
+// Vectors of the level, by element type. A comparison of V gives an M: all bits set where it holds.
+template <class T> struct VectorOf;
+template <> struct VectorOf<float> {
+    typedef float V __attribute__((vector_size(CELOSS_VECTOR_BYTES)));
+    typedef int32_t M __attribute__((vector_size(CELOSS_VECTOR_BYTES)));
+    typedef int32_t Int;
+};
+template <> struct VectorOf<double> {
+    typedef double V __attribute__((vector_size(CELOSS_VECTOR_BYTES)));
+    typedef int64_t M __attribute__((vector_size(CELOSS_VECTOR_BYTES)));
+    typedef int64_t Int;
+};
+typedef VectorOf<float>::V F32;
+typedef VectorOf<double>::V F64;
+typedef VectorOf<float>::M M32;
+typedef VectorOf<double>::M M64;
+typedef float F128 __attribute__((vector_size(16)));   // a quarter of a row: four floats
+typedef double D128 __attribute__((vector_size(16)));
+
+template <class T> constexpr int lanes_of() { return CELOSS_VECTOR_BYTES / (int)sizeof(T); }
+template <class T> CELOSS_INLINE typename VectorOf<T>::V splat(T value) { return typename VectorOf<T>::V{} + value; }
+
+// ---- load and store: whole vectors at any address, and the first `count` elements of a vector -------------------------
+
+template <class T> CELOSS_INLINE typename VectorOf<T>::V load(const T* from) {
+    typename VectorOf<T>::V v;
+    __builtin_memcpy(&v, from, sizeof v);
+    return v;
+}
+template <class T> CELOSS_INLINE void store(T* to, typename VectorOf<T>::V v) { __builtin_memcpy(to, &v, sizeof v); }
+
+#if defined(__AVX512F__)
+CELOSS_INLINE __mmask16 first_lanes_f32(int count) { return (__mmask16)((1u << count) - 1u); }
+CELOSS_INLINE __mmask8 first_lanes_f64(int count) { return (__mmask8)((1u << count) - 1u); }
+CELOSS_INLINE F32 load_first(const float* from, int count, float rest) {
+    return (F32)_mm512_mask_loadu_ps(_mm512_set1_ps(rest), first_lanes_f32(count), from);
+}
+CELOSS_INLINE F64 load_first(const double* from, int count, double rest) {
+    return (F64)_mm512_mask_loadu_pd(_mm512_set1_pd(rest), first_lanes_f64(count), from);
+}
+CELOSS_INLINE void store_first(float* to, int count, F32 v) { _mm512_mask_storeu_ps(to, first_lanes_f32(count), (__m512)v); }
+CELOSS_INLINE void store_first(double* to, int count, F64 v) { _mm512_mask_storeu_pd(to, first_lanes_f64(count), (__m512d)v); }
+#else
+// Through a small copy: never a byte outside the array.
+template <class T> CELOSS_INLINE typename VectorOf<T>::V load_first(const T* from, int count, T rest) {
+    T lane[lanes_of<T>()];
+    for (int i = 0; i < lanes_of<T>(); ++i) lane[i] = rest;
+    for (int i = 0; i < count; ++i) lane[i] = from[i];
+    return load(lane);
+}
+template <class T> CELOSS_INLINE void store_first(T* to, int count, typename VectorOf<T>::V v) {
+    for (int i = 0; i < count; ++i) to[i] = v[i];
+}
+#endif
+
+// Past the caches: `to` is aligned to the vector. Paired with stream_fence() before another thread may read.
+#if defined(__AVX512F__)
+CELOSS_INLINE void stream(float* to, F32 v) { _mm512_stream_ps(to, (__m512)v); }
+CELOSS_INLINE void stream(double* to, F64 v) { _mm512_stream_pd(to, (__m512d)v); }
+#elif defined(__AVX2__)
+CELOSS_INLINE void stream(float* to, F32 v) { _mm256_stream_ps(to, (__m256)v); }
+CELOSS_INLINE void stream(double* to, F64 v) { _mm256_stream_pd(to, (__m256d)v); }
+#elif defined(__SSE2__)
+CELOSS_INLINE void stream(float* to, F32 v) { _mm_stream_ps(to, (__m128)v); }
+CELOSS_INLINE void stream(double* to, F64 v) { _mm_stream_pd(to, (__m128d)v); }
+#else
+CELOSS_INLINE void stream(float* to, F32 v) { store(to, v); }
+CELOSS_INLINE void stream(double* to, F64 v) { store(to, v); }
+#endif
+CELOSS_INLINE void stream_fence() {
+#if defined(__SSE2__)
+    _mm_sfence();
+#endif
+}
+
+// ---- arithmetic the vector extensions have no word for -----------------------------------------------------------------
+
+// a * b + c, with one rounding where the level has the instruction. Nothing in celoss relies on the single rounding: the
+// constants are cut so that the products that must be exact are exact.
+#if defined(__AVX512F__)
+CELOSS_INLINE F32 fma(F32 a, F32 b, F32 c) { return (F32)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c); }
+CELOSS_INLINE F64 fma(F64 a, F64 b, F64 c) { return (F64)_mm512_fmadd_pd((__m512d)a, (__m512d)b, (__m512d)c); }
+#elif defined(__FMA__)
+CELOSS_INLINE F32 fma(F32 a, F32 b, F32 c) { return (F32)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c); }
+CELOSS_INLINE F64 fma(F64 a, F64 b, F64 c) { return (F64)_mm256_fmadd_pd((__m256d)a, (__m256d)b, (__m256d)c); }
+#elif defined(__aarch64__)
+CELOSS_INLINE F32 fma(F32 a, F32 b, F32 c) { return (F32)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b); }
+CELOSS_INLINE F64 fma(F64 a, F64 b, F64 c) { return (F64)vfmaq_f64((float64x2_t)c, (float64x2_t)a, (float64x2_t)b); }
+#else
+CELOSS_INLINE F32 fma(F32 a, F32 b, F32 c) { return a * b + c; }
+CELOSS_INLINE F64 fma(F64 a, F64 b, F64 c) { return a * b + c; }
+#endif
+
+// The larger of the two; x where x is NaN (the x86 instruction returns its second operand when either is NaN).
+#if defined(__AVX512F__)
+CELOSS_INLINE F32 max_or_nan(F32 bound, F32 x) { return (F32)_mm512_max_ps((__m512)bound, (__m512)x); }
+CELOSS_INLINE F64 max_or_nan(F64 bound, F64 x) { return (F64)_mm512_max_pd((__m512d)bound, (__m512d)x); }
+#elif defined(__AVX2__)
+CELOSS_INLINE F32 max_or_nan(F32 bound, F32 x) { return (F32)_mm256_max_ps((__m256)bound, (__m256)x); }
+CELOSS_INLINE F64 max_or_nan(F64 bound, F64 x) { return (F64)_mm256_max_pd((__m256d)bound, (__m256d)x); }
+#elif defined(__SSE2__)
+CELOSS_INLINE F32 max_or_nan(F32 bound, F32 x) { return (F32)_mm_max_ps((__m128)bound, (__m128)x); }
+CELOSS_INLINE F64 max_or_nan(F64 bound, F64 x) { return (F64)_mm_max_pd((__m128d)bound, (__m128d)x); }
+#else
+CELOSS_INLINE F32 max_or_nan(F32 bound, F32 x) { return (F32)vmaxq_f32((float32x4_t)bound, (float32x4_t)x); }
+CELOSS_INLINE F64 max_or_nan(F64 bound, F64 x) { return (F64)vmaxq_f64((float64x2_t)bound, (float64x2_t)x); }
+#endif
+
+CELOSS_INLINE F32 select(M32 where, F32 yes, F32 no) { return where ? yes : no; }
+CELOSS_INLINE F64 select(M64 where, F64 yes, F64 no) { return where ? yes : no; }
+template <class V> CELOSS_INLINE V absolute(V v) { return v < 0 ? -v : v; }
+
+template <class M> CELOSS_INLINE bool any_lane(M mask) {
+#if defined(__AVX512F__)
+    return _mm512_test_epi32_mask((__m512i)mask, (__m512i)mask) != 0;
+#elif defined(__AVX2__)
+    return _mm256_movemask_epi8((__m256i)mask) != 0;
+#elif defined(__SSE2__)
+    return _mm_movemask_epi8((__m128i)mask) != 0;
+#else
+    return vmaxvq_u32((uint32x4_t)mask) != 0;
+#endif
+}
+
+// ---- float32 lanes as two float64 vectors, and back -------------------------------------------------------------------
+
+#if defined(__AVX512F__)
+CELOSS_INLINE F64 widen_low(F32 v) { return (F64)_mm512_cvtps_pd(_mm512_castps512_ps256((__m512)v)); }
+CELOSS_INLINE F64 widen_high(F32 v) { return (F64)_mm512_cvtps_pd(_mm512_extractf32x8_ps((__m512)v, 1)); }
+CELOSS_INLINE F32 narrow(F64 low, F64 high) {
+    return (F32)_mm512_insertf32x8(_mm512_castps256_ps512(_mm512_cvtpd_ps((__m512d)low)), _mm512_cvtpd_ps((__m512d)high), 1);
+}
+#elif defined(__AVX2__)
+CELOSS_INLINE F64 widen_low(F32 v) { return (F64)_mm256_cvtps_pd(_mm256_castps256_ps128((__m256)v)); }
+CELOSS_INLINE F64 widen_high(F32 v) { return (F64)_mm256_cvtps_pd(_mm256_extractf128_ps((__m256)v, 1)); }
+CELOSS_INLINE F32 narrow(F64 low, F64 high) {
+    return (F32)_mm256_insertf128_ps(_mm256_castps128_ps256(_mm256_cvtpd_ps((__m256d)low)), _mm256_cvtpd_ps((__m256d)high), 1);
+}
+#elif defined(__SSE2__)
+CELOSS_INLINE F64 widen_low(F32 v) { return (F64)_mm_cvtps_pd((__m128)v); }
+CELOSS_INLINE F64 widen_high(F32 v) { return (F64)_mm_cvtps_pd(_mm_movehl_ps((__m128)v, (__m128)v)); }
+CELOSS_INLINE F32 narrow(F64 low, F64 high) { return (F32)_mm_movelh_ps(_mm_cvtpd_ps((__m128d)low), _mm_cvtpd_ps((__m128d)high)); }
+#else
+CELOSS_INLINE F64 widen_low(F32 v) { return (F64)vcvt_f64_f32(vget_low_f32((float32x4_t)v)); }
+CELOSS_INLINE F64 widen_high(F32 v) { return (F64)vcvt_high_f64_f32((float32x4_t)v); }
+CELOSS_INLINE F32 narrow(F64 low, F64 high) {
+    return (F32)vcombine_f32(vcvt_f32_f64((float64x2_t)low), vcvt_f32_f64((float64x2_t)high));
+}
+#endif
+
+// ---- reduce: one value of all lanes, always in the same tree order ------------------------------------------------------
+
+template <class T> CELOSS_INLINE T sum_lanes(typename VectorOf<T>::V v) {
+    T lane[lanes_of<T>()];
+    store(lane, v);
+    for (int half = lanes_of<T>() / 2; half; half /= 2)
+        for (int i = 0; i < half; ++i) lane[i] += lane[i + half];
+    return lane[0];
+}
+#if defined(__AVX512F__)
+template <> CELOSS_INLINE double sum_lanes<double>(F64 v) { return _mm512_reduce_add_pd((__m512d)v); }
+#endif
+
+template <class T> CELOSS_INLINE T max_lanes(typename VectorOf<T>::V v) {
+    T lane[lanes_of<T>()];
+    store(lane, v);
+    T best = lane[0];
+    for (int i = 1; i < lanes_of<T>(); ++i) best = lane[i] > best || lane[i] != lane[i] ? lane[i] : best;
+    return best;
+}
+#if defined(__AVX512F__)
+template <> CELOSS_INLINE float max_lanes<float>(F32 v) { return _mm512_reduce_max_ps((__m512)v); }
+template <> CELOSS_INLINE double max_lanes<double>(F64 v) { return _mm512_reduce_max_pd((__m512d)v); }
+#endif
+
+}  // namespace
