@@ -11,6 +11,7 @@ limits                  what the memory of this machine allows: the floors
 accuracy                errors in ulp against an extended-precision truth
 test_bench_*            pytest-benchmark: time per logit of every peer and floor, by shape
 targets                 the ratios that the project set itself to reach
+pictures                the pictures of the report
 report                  runs all of it and writes ``results/<machine>/report.md`` with pictures
 ======================  ==========================================================================
 

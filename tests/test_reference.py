@@ -10,6 +10,7 @@ import inspect
 import math
 from pathlib import Path
 
+import mpmath
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -84,7 +85,6 @@ def test_with_grad_takes_the_same_options(name):
 # Exact values: the formulas of the contract, as they stand, in 400 digits
 # ----------------------------------------------------------------------------------------------------
 
-mpmath = pytest.importorskip("mpmath")
 mp = mpmath.mp.clone()
 mp.dps = 400
 
@@ -579,7 +579,7 @@ def test_half_precision_is_rounded_once(name):
 
 
 def test_bfloat16_is_not_rounded_twice():
-    """1 + 2^-8 + 2^-30 is above the middle of 1 and 1 + 2^-7; in float32 it is the middle, which goes to 1."""
+    """1 + 2^-8 + 2^-30 is above the middle of 1 and 1 + 2^-7; in float32 it is the middle, and goes to 1."""
     x = np.zeros((1, 1), dtype_named("bfloat16"))
     _, grad = reference.binary_cross_entropy_with_grad(x, [[0]], grad_output=2 + 2.0**-7 + 2.0**-29)
     assert float(grad[0, 0]) == 1 + 2.0**-7

@@ -8,8 +8,8 @@ tested where a target is read. Nothing below this file knows Python; nothing in 
 cimport numpy as cnp
 from libc.math cimport NAN
 from libc.stdint cimport int32_t, int64_t
-from libc.stdlib cimport free, malloc
-from libc.string cimport memset
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memcpy, memset
 from libcpp.atomic cimport atomic
 
 import os
@@ -47,11 +47,17 @@ cdef extern from "simd/block_ops.h" nogil:
         double* unit
         double* log_sum
         double* inverse
+        double* nll
+        double* miss
+        double* rest_low
+        double* inverse_low
 
     cdef cppclass BlockOps[T]:
         void maximum(const Tile[T]*, T*)
-        void exp_sum(const Tile[T]*, const Tile[T]*, const T*, RowSums*)
-        void log_rows(Py_ssize_t, RowSums*)
+        void exp_sum(const Tile[T]*, const Tile[T]*, const T*, int, Py_ssize_t, RowSums*)
+        void log_rows(Py_ssize_t, const T*, const T*, const T*, RowSums*)
+        void pick(const Tile[T]*, const int64_t*, T*)
+        void put(const Tile[T]*, const int64_t*, double, const double*)
         void scale(const Tile[T]*, const Tile[T]*, const double*, const RowSums*, int)
         void subtract(const Tile[T]*, const Blend[T]*, const double*)
         void blend_sums(const Tile[T]*, const Blend[T]*, const T*, double*, double*)
@@ -184,6 +190,7 @@ cdef struct Call:
     # Options, in the form of the formulas: see `finish_rows`.
     const void* class_weight        # in the arithmetic type, or NULL
     const double* class_weight64
+    double weight_sum               # over the classes
     const double* sample_weight     # one per row, or NULL
     const double* upstream          # one per row, or NULL
     double factor                   # upstream gradient over denominator, common to all rows
@@ -192,6 +199,7 @@ cdef struct Call:
     char* row_loss                  # one per row, or NULL
     int row_loss_size
     double* chunk_loss
+    int64_t* seen_target            # long rows: targets as first read, -1 where ignored
     atomic[Py_ssize_t]* bad_row     # a row whose target is out of range; -1: none
 
 
@@ -199,15 +207,16 @@ cdef struct Rows:
     # Per-row numbers of a block, in a thread's scratch.
     RowSums sums
     int64_t target[CELOSS_BLOCK_ROWS]       # -1: ignored
-    double maximum[CELOSS_BLOCK_ROWS]       # of the arithmetic type
-    double gap[CELOSS_BLOCK_ROWS]           # m - x_t
-    double gap_low[CELOSS_BLOCK_ROWS]       # and its rounding error
+    double maximum[CELOSS_BLOCK_ROWS]       # these three of the arithmetic type
+    double x_target[CELOSS_BLOCK_ROWS]
+    double e_target[CELOSS_BLOCK_ROWS]
     double mass[CELOSS_BLOCK_ROWS]
     double blend_gap[CELOSS_BLOCK_ROWS]
     double coefficient[CELOSS_BLOCK_ROWS]
     double subtracted[CELOSS_BLOCK_ROWS]
     double at_target[CELOSS_BLOCK_ROWS]
     double loss[CELOSS_BLOCK_ROWS]
+    bint some_ignored
 
 
 cdef inline const BlockOps[real]* ops_of(real* kind) noexcept nogil:
@@ -248,20 +257,24 @@ cdef inline int64_t target_of(const Call* c, Py_ssize_t n) noexcept nogil:
     return (<const int32_t*>c.target)[n]
 
 
+cdef void zero_classes(char* at, Py_ssize_t class_stride, Py_ssize_t classes, int storage) noexcept nogil:
+    cdef Py_ssize_t size = 8 if storage == STORED_FLOAT64 else 4 if storage == STORED_FLOAT32 else 2
+    cdef Py_ssize_t j
+    if class_stride == size:
+        memset(at, 0, <size_t>(classes * size))
+        return
+    for j in range(classes):
+        memset(at + j * class_stride, 0, <size_t>size)
+
+
 cdef void zero_rows(const Layout* a, Py_ssize_t outer, Py_ssize_t inner, Py_ssize_t rows, Py_ssize_t classes) noexcept nogil:
     cdef Py_ssize_t size = 8 if a.storage == STORED_FLOAT64 else 4 if a.storage == STORED_FLOAT32 else 2
-    cdef Py_ssize_t i, j
-    cdef char* at
+    cdef Py_ssize_t i
     if a.class_stride == size and a.inner_stride == size * classes:
         memset(row_at(a, outer, inner), 0, <size_t>(rows * classes * size))
         return
     for i in range(rows):
-        at = row_at(a, outer, inner + i)
-        if a.class_stride == size:
-            memset(at, 0, <size_t>(classes * size))
-        else:
-            for j in range(classes):
-                memset(at + j * a.class_stride, 0, <size_t>size)
+        zero_classes(row_at(a, outer, inner + i), a.class_stride, classes, a.storage)
 
 
 # ---- the passes over one block ----------------------------------------------------------------------------------------------
@@ -291,96 +304,76 @@ cdef inline double sum_of(const double* a, Py_ssize_t n) noexcept nogil:
     return (s0 + s1) + (s2 + s3)
 
 
-cdef double finish_rows(const Call* c, Py_ssize_t n, Py_ssize_t rows, Rows* r, const Tile[real]* e) noexcept nogil:
+cdef double finish_rows(const Call* c, Py_ssize_t n, Py_ssize_t rows, Rows* r) noexcept nogil:
     """Losses of a block's rows, and what the gradient's pass needs: every option of the package is in these formulas.
 
     With s = sample weight, h = (1 - smoothing) w_t (0 for probabilities), v_c = w_c q'_c the blended-in distribution
-    (smoothing / C everywhere, or the probabilities), V = sum_c v_c, L = log(1 + rest / unit):
+    (smoothing / C everywhere, or the probabilities) and V = sum_c v_c:
 
-        loss   = s [h (m - x_t + L) + V L + sum_c v_c (m - x_c)]
+        loss   = s [h (-log p_t) + V log(1 + rest / unit) + sum_c v_c (m - x_c)]
         dx_k   = s [(h + V) p_k - v_k - h [k = t]]
 
-    At the target h (p_t - 1) is formed as -h times the sum of the others. Returns the sum of the losses.
+    At the target h (p_t - 1) is formed as -h times the share of the others. Returns the sum of the losses.
     """
     cdef Py_ssize_t i
-    cdef double others, hot, s, up, log_sum, inverse
+    cdef double hot, s, up, w_t
     cdef bint blended = c.soft or c.smoothing > 0
-    cdef bint plain = not blended and c.class_weight == NULL and c.sample_weight == NULL and c.upstream == NULL
     cdef RowSums* sums = &r.sums
-    cdef double* loss = r.loss
     cdef int64_t t
-    if not c.soft and e.at != NULL:
+    if blended and not c.soft:
         for i in range(rows):
-            t = r.target[i]
-            if t >= 0:
-                # The sum of the others at the target, for now.
-                r.at_target[i] = (sums.rest[i] if r.gap[i] == 0 else
-                                  sums.unit[i] + sums.rest[i] - <double>e.at[i * e.row_stride + t * e.class_stride])
-    if plain:
-        for i in range(rows):
-            r.coefficient[i] = c.factor
-            r.at_target[i] = -c.factor * (r.at_target[i] * sums.inverse[i])
-            loss[i] = r.gap[i] + (sums.log_sum[i] + r.gap_low[i])
-    else:
-        for i in range(rows):
-            log_sum = sums.log_sum[i]
-            inverse = sums.inverse[i]
-            s = c.sample_weight[n + i] if c.sample_weight != NULL else 1.0
-            up = s * c.factor * (c.upstream[n + i] if c.upstream != NULL else 1.0)
-            t = r.target[i]
-            hot = 0
+            r.mass[i] = c.smoothing / c.classes * c.weight_sum
+    for i in range(rows):
+        s = c.sample_weight[n + i] if c.sample_weight != NULL else 1.0
+        up = s * c.factor * (c.upstream[n + i] if c.upstream != NULL else 1.0)
+        t = r.target[i]
+        hot = 0
+        w_t = 0
+        if not c.soft and t >= 0:
+            w_t = c.class_weight64[t] if c.class_weight64 != NULL else 1.0
+            hot = (1 - c.smoothing) * w_t
+        if blended:
+            r.coefficient[i] = up * (hot + r.mass[i])
+            r.subtracted[i] = up
             if not c.soft and t >= 0:
-                hot = (1 - c.smoothing) * (c.class_weight64[t] if c.class_weight64 != NULL else 1.0)
-            others = r.at_target[i]
-            if blended:
-                r.coefficient[i] = up * (hot + r.mass[i])
-                r.subtracted[i] = up
-                if not c.soft and t >= 0:
-                    r.at_target[i] = up * (
-                        r.mass[i] * ((sums.unit[i] + sums.rest[i] - others) * inverse) - hot * (others * inverse)
-                        - c.smoothing / c.classes * (c.class_weight64[t] if c.class_weight64 != NULL else 1.0))
-                loss[i] = s * (weighted(hot, r.gap[i] + (log_sum + r.gap_low[i])) + (r.mass[i] * log_sum + r.blend_gap[i]))
-            else:
-                r.coefficient[i] = up * hot
-                r.at_target[i] = -r.coefficient[i] * (others * inverse)
-                loss[i] = s * weighted(hot, r.gap[i] + (log_sum + r.gap_low[i]))
-    if not c.soft:
-        for i in range(rows):
-            if r.target[i] < 0:
-                loss[i] = 0
+                r.at_target[i] = up * (r.mass[i] * (1 - sums.miss[i]) - hot * sums.miss[i] - c.smoothing / c.classes * w_t)
+            r.loss[i] = s * (weighted(hot, sums.nll[i]) + (weighted(r.mass[i], sums.log_sum[i]) + r.blend_gap[i]))
+        else:
+            r.coefficient[i] = up * hot
+            r.at_target[i] = -r.coefficient[i] * sums.miss[i]
+            r.loss[i] = s * weighted(hot, sums.nll[i])
+        if not c.soft and t < 0:
+            r.loss[i] = 0
+            r.coefficient[i] = 0
     if c.row_loss != NULL:
-        put_losses(c, n, rows, loss)
-    return sum_of(loss, rows)
-
-
-cdef inline double difference(double a, double b, double* low) noexcept nogil:
-    """a - b and its rounding error (0 where that is no number)."""
-    cdef double d = a - b, b_seen = a - d
-    low[0] = (a - (d + b_seen)) + (b_seen - b)
-    if not low[0] - low[0] == 0:
-        low[0] = 0
-    return d
+        put_losses(c, n, rows, r.loss)
+    return sum_of(r.loss, rows)
 
 
 cdef inline double weighted(double weight, double value) noexcept nogil:
     return weight * value if weight != 0 else 0.0
 
 
-cdef double run_rows(const Call* c, Py_ssize_t n, Py_ssize_t outer, Py_ssize_t inner, Py_ssize_t rows,
+cdef double run_rows(const Call* c, Py_ssize_t n, Py_ssize_t outer, Py_ssize_t inner, Py_ssize_t rows, Py_ssize_t ahead,
                      char* scratch, real* kind) noexcept nogil:
-    """All passes over rows that follow one another at `inner` within `outer`; those ignored are marked in r.target."""
+    """All passes over rows that follow one another at `inner` within `outer`; those ignored are marked in r.target.
+
+    `ahead` more rows follow there, which will be wanted next.
+    """
     cdef const BlockOps[real]* ops = ops_of(kind)
     cdef Rows* r = <Rows*>scratch
     cdef real* m = <real*>r.maximum
+    cdef real* x_target = <real*>r.x_target
+    cdef real* e_target = <real*>r.e_target
     cdef real* tile_memory = <real*>(scratch + sizeof(Rows))
     cdef Tile[real] x, e, g
     cdef Blend[real] blend
     cdef Matrix where
     cdef Py_ssize_t i, j, tile_numbers
-    cdef int64_t t
     cdef double loss
     cdef bint want_grad = c.g.at != NULL
     cdef bint blended = c.soft or c.smoothing > 0
+    cdef bint plain = not blended and c.class_weight == NULL and c.sample_weight == NULL and c.upstream == NULL
     cdef bint direct_x = not c.few_classes and is_direct(&c.x, kind)
     cdef bint direct_g = not c.few_classes and want_grad and is_direct(&c.g, kind)
 
@@ -411,15 +404,12 @@ cdef double run_rows(const Call* c, Py_ssize_t n, Py_ssize_t outer, Py_ssize_t i
     if not want_grad:
         e.at = NULL
 
-    # 1. The maximum of each row, and its distance to the target's logit.
+    # 1. The maximum of each row, and the target's logit.
     ops.maximum(&x, m)
     if not c.soft:
-        for i in range(rows):
-            t = r.target[i]
-            r.gap[i] = 0
-            r.gap_low[i] = 0
-            if t >= 0:
-                r.gap[i] = difference(<double>m[i], <double>x.at[i * x.row_stride + t * x.class_stride], &r.gap_low[i])
+        ops.pick(&x, r.target, x_target)
+    else:
+        memcpy(x_target, m, <size_t>rows * sizeof(real))
 
     # 2. What smoothing or probabilities need of the logits, which step 3 may overwrite.
     if blended:
@@ -442,22 +432,31 @@ cdef double run_rows(const Call* c, Py_ssize_t n, Py_ssize_t outer, Py_ssize_t i
         ops.blend_sums(&x, &blend, m, r.mass, r.blend_gap)
 
     # 3. Exponentials, and their sum without the maximum. 4. The logarithm.
-    ops.exp_sum(&x, &e, m, &r.sums)
-    ops.log_rows(rows, &r.sums)
-    loss = finish_rows(c, n, rows, r, &e)
+    ops.exp_sum(&x, &e, m, True, ahead if direct_x else 0, &r.sums)
+    if not c.soft and want_grad:
+        ops.pick(&e, r.target, e_target)
+    ops.log_rows(rows, m, x_target, e_target, &r.sums)
+
+    # 5. The loss with all options, and the gradient.
+    if plain and not r.some_ignored:
+        if c.row_loss != NULL:
+            put_losses(c, n, rows, r.sums.nll)
+        loss = sum_of(r.sums.nll, rows)
+        for i in range(rows):
+            r.coefficient[i] = c.factor
+    else:
+        loss = finish_rows(c, n, rows, r)
     if not want_grad:
         return loss
-
-    # 5. The gradient.
     ops.scale(&e, &e, r.coefficient, &r.sums, 0)
     if blended:
         ops.subtract(&e, &blend, r.subtracted)
-    if not c.soft:
+    if plain and not r.some_ignored:
+        ops.put(&e, r.target, -c.factor, r.sums.miss)
+    elif not c.soft:
+        ops.put(&e, r.target, 1.0, r.at_target)
         for i in range(rows):
-            t = r.target[i]
-            if t >= 0:
-                e.at[i * e.row_stride + t * e.class_stride] = <real>r.at_target[i]
-            else:
+            if r.target[i] < 0:
                 for j in range(c.classes):
                     e.at[i * e.row_stride + j * e.class_stride] = 0
     if not direct_g:
@@ -480,6 +479,7 @@ cdef double run_block(const Call* c, Py_ssize_t n, Py_ssize_t rows, char* scratc
         kept = True
         if not c.soft:
             any_kept = False
+            r.some_ignored = False
             for i in range(stretch):
                 t = target_of(c, n + done + i)
                 if t == c.ignore_index:
@@ -489,6 +489,8 @@ cdef double run_block(const Call* c, Py_ssize_t n, Py_ssize_t rows, char* scratc
                     return 0
                 if t >= 0:
                     any_kept = True
+                else:
+                    r.some_ignored = True
                 # Where classes are lanes, a stretch ends where rows begin or cease to be ignored.
                 if not c.few_classes and i > 0 and (t >= 0) != (r.target[0] >= 0):
                     stretch = i
@@ -496,7 +498,7 @@ cdef double run_block(const Call* c, Py_ssize_t n, Py_ssize_t rows, char* scratc
                 r.target[i] = t
             kept = any_kept
         if kept:
-            loss += run_rows(c, n + done, outer, inner, stretch, scratch, kind)
+            loss += run_rows(c, n + done, outer, inner, stretch, min(stretch, c.inner_rows - inner - stretch), scratch, kind)
         else:
             if c.g.at != NULL:
                 zero_rows(&c.g, outer, inner, stretch, c.classes)
@@ -525,6 +527,268 @@ cdef void chunk_of_doubles(void* call, Py_ssize_t chunk, void* scratch) noexcept
     run_chunk[double](<const Call*>call, chunk, <char*>scratch, NULL)
 
 
+# ---- long rows: cut into pieces, so that threads share a row ---------------------------------------------------------------
+
+cdef enum Phase:
+    MAXIMUM = 0
+    EXP_SUM = 1
+    GRADIENT = 2
+
+cdef struct Piece:
+    # What one piece adds to its row; of a row's first piece, the merged row.
+    double maximum, rest, rest_low, unit, mass, blend_gap, log_sum, inverse, inverse_low, coefficient, subtracted
+    bint holds_maximum
+
+cdef struct LongRows:
+    Call* call
+    Phase phase
+    Py_ssize_t pieces               # of each row
+    Piece* piece                    # rows x pieces
+
+
+cdef inline Matrix piece_at(const Layout* a, const Call* c, Py_ssize_t n, Py_ssize_t first_class) noexcept nogil:
+    cdef Matrix m = matrix_at(a, n // c.inner_rows, n % c.inner_rows)
+    m.at += first_class * a.class_stride
+    return m
+
+
+cdef void run_piece(const LongRows* job, Py_ssize_t block, char* scratch, real* kind) noexcept nogil:
+    cdef const Call* c = job.call
+    cdef const BlockOps[real]* ops = ops_of(kind)
+    cdef Py_ssize_t n = block // job.pieces
+    cdef Py_ssize_t first = block % job.pieces * PIECE_CLASSES
+    cdef Piece* piece = job.piece + block
+    cdef Piece* row = job.piece + n * job.pieces
+    cdef Rows* r = <Rows*>scratch
+    cdef real* m = <real*>r.maximum
+    cdef Tile[real] x, e, q
+    cdef Blend[real] blend
+    cdef Matrix where
+    cdef bint want_grad = c.g.at != NULL
+    cdef bint blended = c.soft or c.smoothing > 0
+    cdef bint direct_x = is_direct(&c.x, kind)
+    # Exponentials wait in the gradient's place where they can be stored there; elsewhere they are computed again.
+    cdef bint stored = want_grad and is_direct(&c.g, kind)
+    if not c.soft and target_of_row(c, n) < 0:
+        if job.phase == GRADIENT:
+            where = piece_at(&c.g, c, n, first)
+            zero_classes(where.at, c.g.class_stride, min(c.classes - first, <Py_ssize_t>PIECE_CLASSES), c.g.storage)
+        return
+
+    x.rows = 1
+    x.classes = min(c.classes - first, <Py_ssize_t>PIECE_CLASSES)
+    x.row_stride = x.classes
+    x.class_stride = 1
+    x.at = <real*>(scratch + sizeof(Rows))
+    e = x
+    q = x
+    q.at = x.at + x.classes
+    if want_grad and stored:
+        where = piece_at(&c.g, c, n, first)
+        e.at = <real*>where.at
+    if not (job.phase == GRADIENT and stored):
+        where = piece_at(&c.x, c, n, first)
+        if direct_x:
+            x.at = <real*>where.at
+        else:
+            ops.load_tile(&where, &x)
+    if blended and job.phase != MAXIMUM:
+        blend.q = NULL
+        blend.w = <const real*>c.class_weight
+        if blend.w != NULL:
+            blend.w += first
+        blend.keep = 0
+        blend.add = c.smoothing / c.classes
+        if c.soft:
+            blend.keep = 1 - c.smoothing
+            where = piece_at(&c.q, c, n, first)
+            ops.load_tile(&where, &q)
+            blend.q = q.at
+            blend.q_row_stride = q.row_stride
+            blend.q_class_stride = 1
+
+    if job.phase == MAXIMUM:
+        ops.maximum(&x, m)
+        piece.maximum = m[0]
+        return
+    m[0] = <real>row.maximum
+    if job.phase == EXP_SUM:
+        if blended:
+            ops.blend_sums(&x, &blend, m, &piece.mass, &piece.blend_gap)
+        if not stored:
+            e.at = NULL
+        ops.exp_sum(&x, &e, m, piece.holds_maximum, 0, &r.sums)
+        piece.rest = r.sums.rest[0]
+        if real is double:
+            piece.rest_low = r.sums.rest_low[0]  # stays 0 for float32, which has none
+        piece.unit = r.sums.unit[0]
+        return
+    if not stored:
+        ops.exp_sum(&x, &e, m, piece.holds_maximum, 0, &r.sums)
+    r.sums.inverse[0] = row.inverse
+    r.sums.inverse_low[0] = row.inverse_low
+    ops.scale(&e, &e, &row.coefficient, &r.sums, 0)
+    if blended:
+        ops.subtract(&e, &blend, &row.subtracted)
+    if not stored:
+        where = piece_at(&c.g, c, n, first)
+        ops.store_tile(&e, &where)
+
+
+cdef void piece_of_floats(void* job, Py_ssize_t block, void* scratch) noexcept nogil:
+    run_piece[float](<const LongRows*>job, block, <char*>scratch, NULL)
+
+
+cdef void piece_of_doubles(void* job, Py_ssize_t block, void* scratch) noexcept nogil:
+    run_piece[double](<const LongRows*>job, block, <char*>scratch, NULL)
+
+
+cdef void begin_long_row(LongRows* job, Py_ssize_t n) noexcept nogil:
+    """After MAXIMUM: the row's maximum, and the piece whose sum leaves it out."""
+    cdef Piece* row = job.piece + n * job.pieces
+    cdef double m = row.maximum
+    cdef Py_ssize_t p, first = 0
+    for p in range(job.pieces):
+        row[p].holds_maximum = False
+        if row[p].maximum > m:
+            m = row[p].maximum
+            first = p
+    row[first].holds_maximum = True
+    row.maximum = m
+
+
+cdef double end_long_row(LongRows* job, Py_ssize_t n, Rows* r, real x_target, real* kind) noexcept nogil:
+    """After EXP_SUM: merge the pieces in their order, finish the row; its loss. Puts the target's gradient in r.at_target."""
+    cdef Call* c = job.call
+    cdef const BlockOps[real]* ops = ops_of(kind)
+    cdef Piece* row = job.piece + n * job.pieces
+    cdef real m = <real>row.maximum, e_target = 0
+    cdef Tile[real] one
+    cdef double rest = row.rest, low = row.rest_low, rest_seen, total
+    cdef double loss
+    cdef Py_ssize_t p
+    one.rows = 1
+    one.classes = 1
+    one.row_stride = 1
+    one.class_stride = 1
+    one.at = &x_target
+    (<real*>r.x_target)[0] = x_target
+    ops.exp_sum(&one, &one, &m, False, 0, &r.sums)
+    (<real*>r.e_target)[0] = one.at[0]
+    r.mass[0] = row.mass
+    r.blend_gap[0] = row.blend_gap
+    for p in range(1, job.pieces):
+        total = rest + row[p].rest
+        rest_seen = total - rest
+        low += (rest - (total - rest_seen)) + (row[p].rest - rest_seen) + row[p].rest_low
+        rest = total
+        r.mass[0] += row[p].mass
+        r.blend_gap[0] += row[p].blend_gap
+    if real is double:
+        r.sums.rest[0] = rest
+        r.sums.rest_low[0] = low
+    else:
+        r.sums.rest[0] = rest + low
+    r.target[0] = 0 if c.soft else target_of_row(c, n)
+    (<real*>r.maximum)[0] = m
+    ops.log_rows(1, <real*>r.maximum, <real*>r.x_target, <real*>r.e_target, &r.sums)
+    loss = finish_rows(c, n, 1, r)
+    row.inverse = r.sums.inverse[0]
+    row.inverse_low = r.sums.inverse_low[0]
+    row.coefficient = r.coefficient[0]
+    row.subtracted = r.subtracted[0]
+    return loss
+
+
+cdef inline int64_t target_of_row(const Call* c, Py_ssize_t n) noexcept nogil:
+    """The target as the first look found it, or -1 where the row is ignored (the array may change under the call)."""
+    return c.seen_target[n]
+
+
+cdef bint run_long_rows(Call* c, int limit, double* loss, real* kind) noexcept nogil:
+    """All rows in three phases over rows x pieces. False: no memory."""
+    cdef LongRows job
+    cdef Py_ssize_t n, blocks
+    cdef int64_t t
+    cdef size_t scratch = sizeof(Rows) + <size_t>(2 * PIECE_CLASSES) * sizeof(real)
+    cdef PoolWork work
+    cdef Rows* r
+    cdef real* x_target
+    cdef real value
+    cdef double* at_target
+    cdef Tile[real] one
+    cdef Matrix where
+    cdef const BlockOps[real]* ops = ops_of(kind)
+    if real is float:
+        work = piece_of_floats
+    else:
+        work = piece_of_doubles
+    job.call = c
+    job.pieces = (c.classes + PIECE_CLASSES - 1) // PIECE_CLASSES
+    blocks = c.rows * job.pieces
+    job.piece = <Piece*>calloc(<size_t>blocks, sizeof(Piece))
+    c.seen_target = <int64_t*>malloc(<size_t>c.rows * sizeof(int64_t))
+    x_target = <real*>malloc(<size_t>c.rows * sizeof(real))
+    at_target = <double*>malloc(<size_t>c.rows * sizeof(double))
+    r = <Rows*>malloc(sizeof(Rows))
+    cdef bint enough = (job.piece != NULL and c.seen_target != NULL and x_target != NULL and at_target != NULL
+                        and r != NULL)
+    one.rows = 1
+    one.classes = 1
+    one.row_stride = 1
+    one.class_stride = 1
+    one.at = &value
+    loss[0] = 0
+    if enough:
+        for n in range(c.rows):
+            c.seen_target[n] = 0
+            x_target[n] = 0
+            if c.soft:
+                continue
+            t = target_of(c, n)
+            c.seen_target[n] = -1 if t == c.ignore_index else t
+            if t != c.ignore_index and (t < 0 or t >= c.classes):
+                c.bad_row.store(n)
+        if c.bad_row.load() < 0:
+            for n in range(c.rows):
+                if not c.soft and c.seen_target[n] >= 0:
+                    where = piece_at(&c.x, c, n, c.seen_target[n])
+                    ops.load_tile(&where, &one)
+                    x_target[n] = value
+            job.phase = MAXIMUM
+            enough = celoss_pool_run(work, &job, blocks, limit, scratch)
+            for n in range(c.rows):
+                begin_long_row(&job, n)
+                if c.soft:
+                    x_target[n] = <real>job.piece[n * job.pieces].maximum
+            job.phase = EXP_SUM
+            enough = enough and celoss_pool_run(work, &job, blocks, limit, scratch)
+            for n in range(c.rows):
+                if c.seen_target[n] < 0:
+                    r.loss[0] = 0
+                    if c.row_loss != NULL:
+                        put_losses(c, n, 1, r.loss)
+                    continue
+                loss[0] += end_long_row(&job, n, r, x_target[n], kind)
+                at_target[n] = r.at_target[0]
+            if c.g.at != NULL:
+                job.phase = GRADIENT
+                enough = enough and celoss_pool_run(work, &job, blocks, limit, scratch)
+                for n in range(c.rows):
+                    if not c.soft and c.seen_target[n] >= 0:
+                        value = <real>at_target[n]
+                        where = piece_at(&c.g, c, n, c.seen_target[n])
+                        ops.store_tile(&one, &where)
+    free(job.piece)
+    free(c.seen_target)
+    free(x_target)
+    free(at_target)
+    free(r)
+    return enough
+
+
+# ---- the call ------------------------------------------------------------------------------------------------------------
+
 cdef bint needs_tile(const Call* c) noexcept nogil:
     """Whether a block is worked on in scratch rather than in the user's arrays."""
     cdef bint direct
@@ -537,13 +801,19 @@ cdef bint needs_tile(const Call* c) noexcept nogil:
     return not direct
 
 
-cdef bint run_call(Call* c, int limit) noexcept nogil:
-    """Cut the call into blocks and chunks by its shape alone, and run them. False: no memory."""
+cdef bint run_call(Call* c, int limit, double* loss) noexcept nogil:
+    """Cut the call into blocks and chunks by its shape alone, and run them; the sum of the losses. False: no memory."""
     cdef Py_ssize_t size = 8 if c.x.storage == STORED_FLOAT64 else 4
     cdef Py_ssize_t chunks, threads, tiles
     cdef size_t scratch
     cdef PoolWork work = chunk_of_doubles if size == 8 else chunk_of_floats
     cdef bint ran
+    threads = max(<Py_ssize_t>1, min(<Py_ssize_t>limit, c.rows * c.classes // NUMBERS_PER_THREAD))
+    if c.classes * size > LONG_ROW_BYTES or (c.rows < FEW_ROWS and c.classes >= LONG_AMONG_FEW):
+        c.few_classes = False
+        if size == 8:
+            return run_long_rows[double](c, <int>threads, loss, NULL)
+        return run_long_rows[float](c, <int>threads, loss, NULL)
     c.few_classes = c.classes <= FEW_CLASSES
     c.block_rows = max(<Py_ssize_t>1, min(<Py_ssize_t>CELOSS_BLOCK_ROWS, BLOCK_BYTES // (c.classes * size)))
     if c.few_classes:
@@ -555,11 +825,10 @@ cdef bint run_call(Call* c, int limit) noexcept nogil:
     c.chunk_loss = <double*>malloc(<size_t>(chunks + 1) * sizeof(double))
     if c.chunk_loss == NULL:
         return False
-    threads = max(<Py_ssize_t>1, min(<Py_ssize_t>limit, c.rows * c.classes // NUMBERS_PER_THREAD))
     ran = celoss_pool_run(work, c, chunks, <int>threads, scratch)
     if ran:
-        # The final sum, in the order of the chunks.
-        c.chunk_loss[0] = sum_of(c.chunk_loss, chunks)
+        loss[0] = sum_of(c.chunk_loss, chunks)  # in the order of the chunks
+    free(c.chunk_loss)
     return ran
 
 
@@ -598,7 +867,6 @@ cdef object run(Call* c, int reduction, double normalizer, double upstream, obje
     cdef Py_ssize_t outer, bad
     bad_row.store(-1)
     c.bad_row = &bad_row
-    c.chunk_loss = NULL
     with nogil:
         if reduction == MEAN:
             divisor = normalizer if normalizer > 0 else denominator(c)
@@ -609,9 +877,8 @@ cdef object run(Call* c, int reduction, double normalizer, double upstream, obje
                     zero_rows(&c.g, outer, 0, c.inner_rows, c.classes)
         elif bad_row.load() < 0:
             c.factor = upstream / divisor
-            enough_memory = run_call(c, limit)
-            loss = c.chunk_loss[0] / divisor if enough_memory else 0
-            free(c.chunk_loss)
+            enough_memory = run_call(c, limit, &loss)
+            loss /= divisor
     if not enough_memory:
         raise MemoryError("celoss could not allocate its scratch memory")
     bad = bad_row.load()
@@ -779,7 +1046,9 @@ def cross_entropy(cnp.ndarray logits, int storage, int axis, cnp.ndarray target,
         c.ignore_index = ignore_index
     c.class_weight = NULL
     c.class_weight64 = NULL
+    c.weight_sum = c.classes
     if weight is not None:
+        c.weight_sum = weight.sum()
         weight64 = np.ascontiguousarray(weight, np.float64)
         weight_here = np.ascontiguousarray(weight, arithmetic)
         c.class_weight64 = <const double*>cnp.PyArray_DATA(weight64)

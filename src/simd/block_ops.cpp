@@ -10,6 +10,9 @@ namespace {
 // Classes whose exponentials are summed before the sum is carried on in float64 (times the vector's lanes).
 constexpr int GROUP = 8;
 
+// Into the cache, to be written soon.
+CELOSS_INLINE void prefetch(const void* at) { __builtin_prefetch(at, 1, 3); }
+
 // The running sum of power * (1 + fraction): powers of two and fractions apart, so that neither sum rounds away what the
 // other holds; both are folded into float64 after every GROUP vectors.
 template <class T> struct ExpSum;
@@ -93,7 +96,8 @@ template <class T> ptrdiff_t first_equal(const T* x, ptrdiff_t classes, T m) {
 }
 
 template <class T, bool STORE>
-double row_exp_sum(const T* x, T* e, ptrdiff_t classes, T m, T* shift, T* steps, double* low) {
+double row_exp_sum(const T* x, T* e, ptrdiff_t classes, T m, bool whole, T* shift, T* steps, double* low, const T* next_x,
+                   const T* next_e) {
     typedef typename VectorOf<T>::V V;
     typedef typename VectorOf<T>::M M;
     typedef typename VectorOf<T>::Int Int;
@@ -101,7 +105,7 @@ double row_exp_sum(const T* x, T* e, ptrdiff_t classes, T m, T* shift, T* steps,
     const RowScale<V> row = row_scale<V, T>(splat<T>(m));
     *shift = row.shift[0];
     *steps = row.steps[0];
-    const ptrdiff_t excluded = first_equal(x, classes, m);
+    const ptrdiff_t excluded = whole ? first_equal(x, classes, m) : -1;
     ExpSum<T> sum;
 
     auto vector_without_excluded = [&](V v, ptrdiff_t j, int count) CELOSS_LAMBDA_INLINE {
@@ -121,6 +125,8 @@ double row_exp_sum(const T* x, T* e, ptrdiff_t classes, T m, T* shift, T* steps,
             for (int k = 0; k < GROUP; ++k) vector_without_excluded(load(x + j + k * W), j + k * W, W);
         } else {
             _Pragma("GCC unroll 8") for (int k = 0; k < GROUP; ++k) {
+                if (next_x) prefetch(next_x + j + k * W);
+                if (STORE && next_e) prefetch(next_e + j + k * W);
                 ExpParts<V> exp = exp_parts<V, T>(load(x + j + k * W), row);
                 if (STORE) store(e + j + k * W, fma(exp.power, exp.fraction, exp.power));
                 sum.add(exp.power, exp.fraction);
@@ -152,18 +158,20 @@ template <class T> struct RowFactor {
         low = splat<T>(part[1]);
         smallest = splat<T>(part[2]);
     }
-    // Of `count` rows, one a lane.
-    CELOSS_INLINE RowFactor(const double* a, const RowSums* sums, ptrdiff_t row, int count) {
-        constexpr int W = lanes_of<T>();
-        T all[3][W];
-        for (int k = 0; k < W; ++k) {
-            T part[3];
-            parts(a[row + (k < count ? k : 0)], sums, row + (k < count ? k : 0), part);
-            for (int p = 0; p < 3; ++p) all[p][k] = part[p];
+    // Of the rows from `row` on, one a lane.
+    CELOSS_INLINE RowFactor(const double* a, const RowSums* sums, ptrdiff_t row, V*) {
+        constexpr int W = lanes_of<double>();
+        const F64 a0 = load(a + row), inverse0 = load(sums->inverse + row), factor0 = a0 * inverse0;
+        if constexpr (sizeof(T) == 4) {
+            const F64 factor1 = load(a + row + W) * load(sums->inverse + row + W);
+            high = narrow(factor0, factor1);
+            low = narrow(factor0 - widen_low(high), factor1 - widen_high(high));
+        } else {
+            high = factor0;
+            low = fma(a0, load(sums->inverse_low + row), remainder_of(-factor0, -a0, inverse0));
         }
-        high = load(all[0]);
-        low = load(all[1]);
-        smallest = load(all[2]);
+        low = select(low - low == V{}, low, V{});
+        smallest = smallest_normal<T>() / absolute(high);
     }
     CELOSS_INLINE static void parts(double a, const RowSums* sums, ptrdiff_t row, T* part) {
         const double factor = a * sums->inverse[row];
@@ -210,51 +218,57 @@ template <class T> void lanes_maximum(const Tile<T>& x, T* m) {
     for (ptrdiff_t i = 0; i < x.rows; i += W) {
         auto best = load(x.at + i);
         for (ptrdiff_t j = 1; j < x.classes; ++j) best = max_or_nan(best, load(x.at + j * x.class_stride + i));
-        store_first(m + i, (int)(x.rows - i < W ? x.rows - i : W), best);
+        store(m + i, best);
     }
 }
 
-template <class T, bool STORE>
-void lanes_exp_sum(const Tile<T>& x, const Tile<T>& e, const T* m, double* rest, double* rest_low, T* shift, T* steps) {
+// Per-row results are stored for whole vectors of rows: RowSums has room for them.
+template <class T, bool STORE> void lanes_exp_sum(const Tile<T>& x, const Tile<T>& e, const T* m, RowSums* sums) {
     typedef typename VectorOf<T>::V V;
     typedef typename VectorOf<T>::M M;
-    constexpr int W = lanes_of<T>();
+    constexpr int W = lanes_of<T>(), half = lanes_of<double>();
     for (ptrdiff_t i = 0; i < x.rows; i += W) {
-        const int count = (int)(x.rows - i < W ? x.rows - i : W);
-        const V top = load_first(m + i, count, T(0));
+        const V top = load(m + i);
         const RowScale<V> row = row_scale<V, T>(top);
+        const V a = top - row.shift;
+        const T* from = x.at + i;
+        T* to = STORE ? e.at + i : nullptr;
         ExpSum<T> sum;
-        M found{};
+        M waiting = ~M{};  // lanes whose maximum has not come by
         for (ptrdiff_t j = 0; j < x.classes;) {
             const ptrdiff_t end = j + GROUP < x.classes ? j + GROUP : x.classes;
-            for (; j < end; ++j) {
-                V v = load(x.at + j * x.class_stride + i);
+            for (; j < end; ++j, from += x.class_stride) {
+                V v = load(from);
                 ExpParts<V> exp = exp_parts<V, T>(v, row);
-                if (STORE) store(e.at + j * e.class_stride + i, fma(exp.power, exp.fraction, exp.power));
-                M first = (v == top) & ~found;
-                found |= first;
-                sum.add(select(first, V{}, exp.power), exp.fraction);
+                if (STORE) {
+                    store(to, fma(exp.power, exp.fraction, exp.power));
+                    to += e.class_stride;
+                }
+                M first = (v == top) & waiting;
+                waiting &= ~first;
+                sum.add((V)((M)exp.power & ~first), exp.fraction);
             }
             sum.fold();
         }
-        store_first(shift + i, count, row.shift);
-        store_first(steps + i, count, row.steps);
-        double total[2 * W];
         if constexpr (sizeof(T) == 4) {
-            store(total, sum.low);
-            store(total + lanes_of<double>(), sum.high);
+            store(sums->rest + i, sum.low);
+            store(sums->rest + i + half, sum.high);
+            store(sums->unit + i, exp_of_maximum<T>(widen_low(a), widen_low(row.steps)).high);
+            store(sums->unit + i + half, exp_of_maximum<T>(widen_high(a), widen_high(row.steps)).high);
         } else {
-            store(total, sum.sum);
-            store_first(rest_low + i, count, sum.error);
+            const HighLow unit = exp_of_maximum<T>(a, row.steps);
+            store(sums->rest + i, sum.sum);
+            store(sums->rest_low + i, sum.error);
+            store(sums->unit + i, unit.high);
+            store(sums->unit_low + i, unit.low);
         }
-        __builtin_memcpy(rest + i, total, sizeof(double) * (size_t)count);
     }
 }
 
 template <class T> void lanes_scale(const Tile<T>& e, const Tile<T>& g, const double* a, const RowSums* sums) {
     constexpr int W = lanes_of<T>();
     for (ptrdiff_t i = 0; i < e.rows; i += W) {
-        const RowFactor<T> factor(a, sums, i, (int)(e.rows - i < W ? e.rows - i : W));
+        const RowFactor<T> factor(a, sums, i, (typename VectorOf<T>::V*)nullptr);
         for (ptrdiff_t j = 0; j < e.classes; ++j)
             store(g.at + j * g.class_stride + i, factor.times(load(e.at + j * e.class_stride + i)));
     }
@@ -267,50 +281,80 @@ template <class T> void maximum(const Tile<T>* x, T* m) {
     for (ptrdiff_t i = 0; i < x->rows; ++i) m[i] = row_maximum(x->at + i * x->row_stride, x->classes);
 }
 
-template <class T> void exp_sum(const Tile<T>* x, const Tile<T>* e, const T* m, RowSums* sums) {
-    T shift[CELOSS_BLOCK_ROWS], steps[CELOSS_BLOCK_ROWS];
-    if (x->class_stride == 1) {
-        for (ptrdiff_t i = 0; i < x->rows; ++i) {
-            const T* from = x->at + i * x->row_stride;
-            double* low = sums->rest_low + i;
-            sums->rest[i] = e->at
-                ? row_exp_sum<T, true>(from, e->at + i * e->row_stride, x->classes, m[i], shift + i, steps + i, low)
-                : row_exp_sum<T, false>(from, nullptr, x->classes, m[i], shift + i, steps + i, low);
+template <class T> void exp_sum(const Tile<T>* x, const Tile<T>* e, const T* m, int whole, ptrdiff_t ahead, RowSums* sums) {
+    if (x->class_stride != 1) {
+        if (e->at) lanes_exp_sum<T, true>(*x, *e, m, sums);
+        else lanes_exp_sum<T, false>(*x, *e, m, sums);
+        return;
+    }
+    double a[CELOSS_BLOCK_ROWS], steps[CELOSS_BLOCK_ROWS];
+    for (ptrdiff_t i = 0; i < x->rows; ++i) {
+        const T* from = x->at + i * x->row_stride;
+        const T* next_x = i < ahead ? from + x->rows * x->row_stride : nullptr;
+        T shift, step;
+        if (e->at) {
+            T* to = e->at + i * e->row_stride;
+            const T* next_e = next_x && e->at != x->at ? to + x->rows * e->row_stride : nullptr;
+            sums->rest[i] = row_exp_sum<T, true>(from, to, x->classes, m[i], whole, &shift, &step, sums->rest_low + i, next_x, next_e);
+        } else {
+            sums->rest[i] = row_exp_sum<T, false>(from, nullptr, x->classes, m[i], whole, &shift, &step, sums->rest_low + i, next_x, nullptr);
         }
-    } else if (e->at) {
-        lanes_exp_sum<T, true>(*x, *e, m, sums->rest, sums->rest_low, shift, steps);
-    } else {
-        lanes_exp_sum<T, false>(*x, *e, m, sums->rest, sums->rest_low, shift, steps);
+        a[i] = (double)(m[i] - shift);
+        steps[i] = (double)step;
     }
     constexpr int W = lanes_of<double>();
     for (ptrdiff_t i = 0; i < x->rows; i += W) {
         const int count = (int)(x->rows - i < W ? x->rows - i : W);
-        double a[W] = {}, n[W] = {};
-        for (int k = 0; k < count; ++k) {
-            a[k] = (double)m[i + k] - (double)shift[i + k];
-            n[k] = (double)steps[i + k];
-        }
-        const HighLow unit = exp_of_maximum<T>(load(a), load(n));
+        const HighLow unit = exp_of_maximum<T>(load_first(a + i, count, 0.0), load_first(steps + i, count, 0.0));
         store(sums->unit + i, unit.high);
         if (sizeof(T) == 8) store(sums->unit_low + i, unit.low);
     }
 }
 
+// The float64 lanes of rows i and on of an array of T.
+CELOSS_INLINE F64 wide(const double* from) { return load(from); }
+CELOSS_INLINE F64 wide(const float* from) {
+    F64 v;
+    for (int k = 0; k < lanes_of<double>(); ++k) v[k] = (double)from[k];
+    return v;
+}
+
 // Rows past n up to the vector's width are computed from whatever is there, and not used.
-template <class T> void log_rows(ptrdiff_t n, RowSums* sums) {
+template <class T> void log_rows(ptrdiff_t n, const T* m, const T* x_t, const T* e_t, RowSums* sums) {
     constexpr int W = lanes_of<double>();
     for (ptrdiff_t i = 0; i < n; i += W) {
         const F64 rest = load(sums->rest + i), unit = load(sums->unit + i), total = unit + rest, inverse = 1.0 / total;
+        const F64 top = wide(m + i), at_target = wide(x_t + i), gap = top - at_target;
         store(sums->inverse + i, inverse);
+        F64 log_sum, gap_low{};
         if constexpr (sizeof(T) == 4) {
-            store(sums->log_sum + i, log1p_ratio<false>({rest, F64{}}, {unit, F64{}}));
+            log_sum = log1p_ratio<false>({rest, F64{}}, {unit, F64{}});
         } else {
             const HighLow rest2 = {rest, load(sums->rest_low + i)}, unit2 = {unit, load(sums->unit_low + i)};
-            store(sums->log_sum + i, log1p_ratio<true>(rest2, unit2));
+            log_sum = log1p_ratio<true>(rest2, unit2);
             const F64 total_low = two_sum(unit, rest).low + rest2.low + unit2.low;
             store(sums->inverse_low + i, (remainder_of(F64{} + 1.0, inverse, total) - inverse * total_low) * inverse);
+            gap_low = two_sum(top, -at_target).low;
+            gap_low = select(gap_low == gap_low, gap_low, F64{});  // where the gap is infinite
         }
+        store(sums->log_sum + i, log_sum);
+        store(sums->nll + i, gap + (log_sum + gap_low));
+        // The target that attains the maximum is not among the others; the maximum itself is, elsewhere.
+        const F64 others = rest + select(gap == F64{}, F64{}, unit - wide(e_t + i));
+        store(sums->miss + i, others * inverse);
     }
+}
+
+template <class T> void pick(const Tile<T>* a, const int64_t* target, T* picked) {
+    for (ptrdiff_t i = 0; i < a->rows; ++i) {
+        const ptrdiff_t t = target[i] < 0 ? 0 : (ptrdiff_t)target[i];
+        picked[i] = a->at[i * a->row_stride + t * a->class_stride];
+    }
+}
+
+template <class T> void put(const Tile<T>* a, const int64_t* target, double factor, const double* value) {
+    for (ptrdiff_t i = 0; i < a->rows; ++i)
+        if (target[i] >= 0) a->at[i * a->row_stride + (ptrdiff_t)target[i] * a->class_stride] = (T)(factor * value[i]);
 }
 
 template <class T> void scale(const Tile<T>* e, const Tile<T>* g, const double* a, const RowSums* sums, int streamed) {
@@ -362,10 +406,14 @@ template <> struct WideSum<float> {
     CELOSS_INLINE double total() const { return sum_lanes<double>(low + high); }
 };
 template <> struct WideSum<double> {
-    F64 sum{};
-    CELOSS_INLINE void add(F64 v) { sum += v; }
-    CELOSS_INLINE void put(double* to) const { store(to, sum); }
-    CELOSS_INLINE double total() const { return sum_lanes<double>(sum); }
+    F64 sum{}, error{};
+    CELOSS_INLINE void add(F64 v) {
+        HighLow both = two_sum(sum, v);
+        sum = both.high;
+        error += select(both.low == both.low, both.low, F64{});  // no error is known of an infinite sum
+    }
+    CELOSS_INLINE void put(double* to) const { store(to, sum + error); }
+    CELOSS_INLINE double total() const { return sum_lanes<double>(sum + error); }
 };
 
 template <class T>
@@ -423,7 +471,7 @@ template <class I> ptrdiff_t count_other_than(const I* target, ptrdiff_t n, int6
 }
 
 template <class T> constexpr BlockOps<T> operations() {
-    return {maximum<T>, exp_sum<T>, log_rows<T>, scale<T>, subtract<T>, blend_sums<T>, load_tile<T>, store_tile<T>};
+    return {maximum<T>, exp_sum<T>, log_rows<T>, pick<T>, put<T>, scale<T>, subtract<T>, blend_sums<T>, load_tile<T>, store_tile<T>};
 }
 
 }  // namespace

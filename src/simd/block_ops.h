@@ -35,25 +35,36 @@ template <class T> struct Blend {
     double keep, add;
 };
 
-// What is known of each row, in float64; the *_low are rounding errors, kept where arithmetic is float64.
+// What is known of each row of a block, in float64. Arrays may be read and written up to the next multiple of
+// CELOSS_LANE_GROUP. The *_low are rounding errors, kept where arithmetic is float64.
 enum { CELOSS_BLOCK_ROWS = 256 };
 struct RowSums {
-    double rest[CELOSS_BLOCK_ROWS], unit[CELOSS_BLOCK_ROWS];
-    double log_sum[CELOSS_BLOCK_ROWS], inverse[CELOSS_BLOCK_ROWS];
+    double rest[CELOSS_BLOCK_ROWS];     // sum of the exponentials but one maximum's
+    double unit[CELOSS_BLOCK_ROWS];     // the exponential of that maximum
+    double log_sum[CELOSS_BLOCK_ROWS];  // log(1 + rest / unit)
+    double inverse[CELOSS_BLOCK_ROWS];  // 1 / (unit + rest)
+    double nll[CELOSS_BLOCK_ROWS];      // -log p_t = (m - x_t) + log_sum
+    double miss[CELOSS_BLOCK_ROWS];     // 1 - p_t, from the exponentials of the others
     double rest_low[CELOSS_BLOCK_ROWS], unit_low[CELOSS_BLOCK_ROWS], inverse_low[CELOSS_BLOCK_ROWS];
 };
 
 template <class T> struct BlockOps {
-    // m_i = max_j x_ij. NaNs are passed over here and found by exp_sum.
+    // m_i = max_j x_ij, for rows up to a multiple of CELOSS_LANE_GROUP. NaNs are passed over here and found by exp_sum.
     void (*maximum)(const Tile<T>* x, T* m);
 
     // e_ij = exp(x_ij - m_i) * u_i with a factor u_i of the row's own, into e (nowhere if e->at is null; e may be x).
     // rest_i = the sum of e_ij over all but the first maximum; unit_i = e of that maximum, to float64's precision.
     // So loss_i = (m_i - x_it) + log(1 + rest_i / unit_i) and p_ij = e_ij / (unit_i + rest_i). NaN or +inf: rest or unit is NaN.
-    void (*exp_sum)(const Tile<T>* x, const Tile<T>* e, const T* m, RowSums* sums);
+    // whole: rows hold all classes. Otherwise they are pieces that do not hold the first maximum: nothing is left out.
+    // While it computes, the `ahead` rows behind the block are fetched into the cache.
+    void (*exp_sum)(const Tile<T>* x, const Tile<T>* e, const T* m, int whole, ptrdiff_t ahead, RowSums* sums);
 
-    // For n rows: log_sum = log(1 + rest / unit), inverse = 1 / (unit + rest).
-    void (*log_rows)(ptrdiff_t n, RowSums* sums);
+    // For n rows with maximum m, and logit x_t and exponential e_t at the target: log_sum, inverse, nll and miss.
+    void (*log_rows)(ptrdiff_t n, const T* m, const T* x_t, const T* e_t, RowSums* sums);
+
+    // picked_i = a_it at t = target_i (at 0 where target_i < 0), and the way back (nothing where target_i < 0).
+    void (*pick)(const Tile<T>* a, const int64_t* target, T* picked);
+    void (*put)(const Tile<T>* a, const int64_t* target, double factor, const double* value);
 
     // g_ij = a_i * inverse_i * e_ij (g may be e). Results below the smallest normal number become 0.
     // stream: past the caches, for class_stride 1.
