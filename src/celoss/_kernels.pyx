@@ -25,6 +25,7 @@ ctypedef fused real:
 cdef extern from "simd/block_ops.h" nogil:
     enum: CELOSS_LANE_GROUP
     enum: CELOSS_BLOCK_ROWS
+    enum: SEEN_KEPT, SEEN_IGNORED, SEEN_OUT_OF_RANGE
     enum: STORED_FLOAT32, STORED_FLOAT64, STORED_FLOAT16, STORED_BFLOAT16
 
     cdef cppclass Tile[T]:
@@ -53,12 +54,11 @@ cdef extern from "simd/block_ops.h" nogil:
         double* inverse_low
 
     cdef cppclass BlockOps[T]:
-        void maximum(const Tile[T]*, T*)
-        void exp_sum(const Tile[T]*, const Tile[T]*, const T*, int, Py_ssize_t, RowSums*)
+        void maximum(const Tile[T]*, T*, Py_ssize_t*)
+        void exp_sum(const Tile[T]*, const Tile[T]*, const T*, const Py_ssize_t*, const int64_t*, T*, T*, Py_ssize_t, RowSums*)
         void log_rows(Py_ssize_t, const T*, const T*, const T*, RowSums*)
-        void pick(const Tile[T]*, const int64_t*, T*)
-        void put(const Tile[T]*, const int64_t*, double, const double*)
-        void scale(const Tile[T]*, const Tile[T]*, const double*, const RowSums*, int)
+        void scale(const Tile[T]*, const Tile[T]*, const double*, const RowSums*, const int64_t*, const double*, int)
+        void put(const Tile[T]*, const int64_t*, const double*)
         void subtract(const Tile[T]*, const Blend[T]*, const double*)
         void blend_sums(const Tile[T]*, const Blend[T]*, const T*, double*, double*)
         void load_tile(const Matrix*, const Tile[T]*)
@@ -70,6 +70,8 @@ cdef extern from "simd/block_ops.h" nogil:
         BlockOps[double] f64
         Py_ssize_t (*count_other_than_i64)(const int64_t*, Py_ssize_t, int64_t) noexcept nogil
         Py_ssize_t (*count_other_than_i32)(const int32_t*, Py_ssize_t, int64_t) noexcept nogil
+        int (*read_targets_i64)(const int64_t*, Py_ssize_t, int64_t, int64_t, int64_t*) noexcept nogil
+        int (*read_targets_i32)(const int32_t*, Py_ssize_t, int64_t, int64_t, int64_t*) noexcept nogil
 
     cdef cppclass Level:
         const char* name
@@ -210,6 +212,7 @@ cdef struct Rows:
     double maximum[CELOSS_BLOCK_ROWS]       # these three of the arithmetic type
     double x_target[CELOSS_BLOCK_ROWS]
     double e_target[CELOSS_BLOCK_ROWS]
+    Py_ssize_t where[CELOSS_BLOCK_ROWS]     # of the maximum
     double mass[CELOSS_BLOCK_ROWS]
     double blend_gap[CELOSS_BLOCK_ROWS]
     double coefficient[CELOSS_BLOCK_ROWS]
@@ -404,12 +407,8 @@ cdef double run_rows(const Call* c, Py_ssize_t n, Py_ssize_t outer, Py_ssize_t i
     if not want_grad:
         e.at = NULL
 
-    # 1. The maximum of each row, and the target's logit.
-    ops.maximum(&x, m)
-    if not c.soft:
-        ops.pick(&x, r.target, x_target)
-    else:
-        memcpy(x_target, m, <size_t>rows * sizeof(real))
+    # 1. The maximum of each row.
+    ops.maximum(&x, m, r.where)
 
     # 2. What smoothing or probabilities need of the logits, which step 3 may overwrite.
     if blended:
@@ -432,9 +431,11 @@ cdef double run_rows(const Call* c, Py_ssize_t n, Py_ssize_t outer, Py_ssize_t i
         ops.blend_sums(&x, &blend, m, r.mass, r.blend_gap)
 
     # 3. Exponentials, and their sum without the maximum. 4. The logarithm.
-    ops.exp_sum(&x, &e, m, True, ahead if direct_x else 0, &r.sums)
-    if not c.soft and want_grad:
-        ops.pick(&e, r.target, e_target)
+    cdef const int64_t* target = r.target
+    if c.soft:
+        target = NULL
+        memcpy(x_target, m, <size_t>rows * sizeof(real))
+    ops.exp_sum(&x, &e, m, r.where, target, x_target, e_target, ahead if direct_x else 0, &r.sums)
     ops.log_rows(rows, m, x_target, e_target, &r.sums)
 
     # 5. The loss with all options, and the gradient.
@@ -444,21 +445,20 @@ cdef double run_rows(const Call* c, Py_ssize_t n, Py_ssize_t outer, Py_ssize_t i
         loss = sum_of(r.sums.nll, rows)
         for i in range(rows):
             r.coefficient[i] = c.factor
+            r.at_target[i] = -c.factor * r.sums.miss[i]
     else:
         loss = finish_rows(c, n, rows, r)
     if not want_grad:
         return loss
-    ops.scale(&e, &e, r.coefficient, &r.sums, 0)
     if blended:
+        ops.scale(&e, &e, r.coefficient, &r.sums, NULL, NULL, 0)
         ops.subtract(&e, &blend, r.subtracted)
-    if plain and not r.some_ignored:
-        ops.put(&e, r.target, -c.factor, r.sums.miss)
-    elif not c.soft:
-        ops.put(&e, r.target, 1.0, r.at_target)
-        for i in range(rows):
-            if r.target[i] < 0:
-                for j in range(c.classes):
-                    e.at[i * e.row_stride + j * e.class_stride] = 0
+        if not c.soft:
+            ops.put(&e, r.target, r.at_target)
+    else:
+        ops.scale(&e, &e, r.coefficient, &r.sums, r.target, r.at_target, 0)
+        if r.some_ignored:
+            ops.put(&e, r.target, r.at_target)
     if not direct_g:
         where = matrix_at(&c.g, outer, inner)
         ops.store_tile(&e, &where)
@@ -469,35 +469,30 @@ cdef double run_block(const Call* c, Py_ssize_t n, Py_ssize_t rows, char* scratc
     """Rows n to n + rows: their targets read once and tested, then the passes over each stretch of neighbours."""
     cdef Rows* r = <Rows*>scratch
     cdef Py_ssize_t done = 0, outer, inner, stretch, i
-    cdef int64_t t
     cdef double loss = 0
-    cdef bint kept, any_kept
+    cdef int seen
     while done < rows:
         outer = (n + done) // c.inner_rows
         inner = (n + done) - outer * c.inner_rows
         stretch = min(rows - done, c.inner_rows - inner)
-        kept = True
+        seen = SEEN_KEPT
         if not c.soft:
-            any_kept = False
-            r.some_ignored = False
-            for i in range(stretch):
-                t = target_of(c, n + done + i)
-                if t == c.ignore_index:
-                    t = -1
-                elif t < 0 or t >= c.classes:
-                    c.bad_row.store(n + done + i)
-                    return 0
-                if t >= 0:
-                    any_kept = True
-                else:
-                    r.some_ignored = True
+            if c.target_size == 8:
+                seen = table.read_targets_i64(<const int64_t*>c.target + n + done, stretch, c.ignore_index, c.classes, r.target)
+            else:
+                seen = table.read_targets_i32(<const int32_t*>c.target + n + done, stretch, c.ignore_index, c.classes, r.target)
+            if seen & SEEN_OUT_OF_RANGE:
+                c.bad_row.store(n + done)
+                return 0
+            if seen == (SEEN_KEPT | SEEN_IGNORED) and not c.few_classes:
                 # Where classes are lanes, a stretch ends where rows begin or cease to be ignored.
-                if not c.few_classes and i > 0 and (t >= 0) != (r.target[0] >= 0):
-                    stretch = i
-                    break
-                r.target[i] = t
-            kept = any_kept
-        if kept:
+                i = 1
+                while (r.target[i] >= 0) == (r.target[0] >= 0):
+                    i += 1
+                stretch = i
+                seen = SEEN_KEPT if r.target[0] >= 0 else SEEN_IGNORED
+        if seen & SEEN_KEPT:
+            r.some_ignored = seen & SEEN_IGNORED != 0
             loss += run_rows(c, n + done, outer, inner, stretch, min(stretch, c.inner_rows - inner - stretch), scratch, kind)
         else:
             if c.g.at != NULL:
@@ -536,8 +531,8 @@ cdef enum Phase:
 
 cdef struct Piece:
     # What one piece adds to its row; of a row's first piece, the merged row.
-    double maximum, rest, rest_low, unit, mass, blend_gap, log_sum, inverse, inverse_low, coefficient, subtracted
-    bint holds_maximum
+    double maximum, rest, rest_low, mass, blend_gap, inverse, inverse_low, coefficient, subtracted
+    Py_ssize_t where                # of the maximum in the piece; -1 where the row's comes first in another
 
 cdef struct LongRows:
     Call* call
@@ -608,7 +603,7 @@ cdef void run_piece(const LongRows* job, Py_ssize_t block, char* scratch, real* 
             blend.q_class_stride = 1
 
     if job.phase == MAXIMUM:
-        ops.maximum(&x, m)
+        ops.maximum(&x, m, &piece.where)
         piece.maximum = m[0]
         return
     m[0] = <real>row.maximum
@@ -617,17 +612,16 @@ cdef void run_piece(const LongRows* job, Py_ssize_t block, char* scratch, real* 
             ops.blend_sums(&x, &blend, m, &piece.mass, &piece.blend_gap)
         if not stored:
             e.at = NULL
-        ops.exp_sum(&x, &e, m, piece.holds_maximum, 0, &r.sums)
+        ops.exp_sum(&x, &e, m, &piece.where, NULL, NULL, NULL, 0, &r.sums)
         piece.rest = r.sums.rest[0]
         if real is double:
             piece.rest_low = r.sums.rest_low[0]  # stays 0 for float32, which has none
-        piece.unit = r.sums.unit[0]
         return
     if not stored:
-        ops.exp_sum(&x, &e, m, piece.holds_maximum, 0, &r.sums)
+        ops.exp_sum(&x, &e, m, &piece.where, NULL, NULL, NULL, 0, &r.sums)
     r.sums.inverse[0] = row.inverse
     r.sums.inverse_low[0] = row.inverse_low
-    ops.scale(&e, &e, &row.coefficient, &r.sums, 0)
+    ops.scale(&e, &e, &row.coefficient, &r.sums, NULL, NULL, 0)
     if blended:
         ops.subtract(&e, &blend, &row.subtracted)
     if not stored:
@@ -649,11 +643,12 @@ cdef void begin_long_row(LongRows* job, Py_ssize_t n) noexcept nogil:
     cdef double m = row.maximum
     cdef Py_ssize_t p, first = 0
     for p in range(job.pieces):
-        row[p].holds_maximum = False
         if row[p].maximum > m:
             m = row[p].maximum
             first = p
-    row[first].holds_maximum = True
+    for p in range(job.pieces):
+        if p != first:
+            row[p].where = -1
     row.maximum = m
 
 
@@ -673,7 +668,8 @@ cdef double end_long_row(LongRows* job, Py_ssize_t n, Rows* r, real x_target, re
     one.class_stride = 1
     one.at = &x_target
     (<real*>r.x_target)[0] = x_target
-    ops.exp_sum(&one, &one, &m, False, 0, &r.sums)
+    r.where[0] = -1
+    ops.exp_sum(&one, &one, &m, r.where, NULL, NULL, NULL, 0, &r.sums)
     (<real*>r.e_target)[0] = one.at[0]
     r.mass[0] = row.mass
     r.blend_gap[0] = row.blend_gap
@@ -709,7 +705,7 @@ cdef bint run_long_rows(Call* c, int limit, double* loss, real* kind) noexcept n
     """All rows in three phases over rows x pieces. False: no memory."""
     cdef LongRows job
     cdef Py_ssize_t n, blocks
-    cdef int64_t t
+    cdef int seen = 0
     cdef size_t scratch = sizeof(Rows) + <size_t>(2 * PIECE_CLASSES) * sizeof(real)
     cdef PoolWork work
     cdef Rows* r
@@ -727,8 +723,8 @@ cdef bint run_long_rows(Call* c, int limit, double* loss, real* kind) noexcept n
     job.pieces = (c.classes + PIECE_CLASSES - 1) // PIECE_CLASSES
     blocks = c.rows * job.pieces
     job.piece = <Piece*>calloc(<size_t>blocks, sizeof(Piece))
-    c.seen_target = <int64_t*>malloc(<size_t>c.rows * sizeof(int64_t))
-    x_target = <real*>malloc(<size_t>c.rows * sizeof(real))
+    c.seen_target = <int64_t*>calloc(<size_t>c.rows, sizeof(int64_t))
+    x_target = <real*>calloc(<size_t>c.rows, sizeof(real))
     at_target = <double*>malloc(<size_t>c.rows * sizeof(double))
     r = <Rows*>malloc(sizeof(Rows))
     cdef bint enough = (job.piece != NULL and c.seen_target != NULL and x_target != NULL and at_target != NULL
@@ -740,15 +736,12 @@ cdef bint run_long_rows(Call* c, int limit, double* loss, real* kind) noexcept n
     one.at = &value
     loss[0] = 0
     if enough:
-        for n in range(c.rows):
-            c.seen_target[n] = 0
-            x_target[n] = 0
-            if c.soft:
-                continue
-            t = target_of(c, n)
-            c.seen_target[n] = -1 if t == c.ignore_index else t
-            if t != c.ignore_index and (t < 0 or t >= c.classes):
-                c.bad_row.store(n)
+        if not c.soft and c.target_size == 8:
+            seen = table.read_targets_i64(<const int64_t*>c.target, c.rows, c.ignore_index, c.classes, c.seen_target)
+        elif not c.soft:
+            seen = table.read_targets_i32(<const int32_t*>c.target, c.rows, c.ignore_index, c.classes, c.seen_target)
+        if seen & SEEN_OUT_OF_RANGE:
+            c.bad_row.store(0)
         if c.bad_row.load() < 0:
             for n in range(c.rows):
                 if not c.soft and c.seen_target[n] >= 0:

@@ -65,81 +65,116 @@ template <class T> CELOSS_INLINE typename VectorOf<T>::M lane_numbers() {
 
 // ---- one row: class after class -----------------------------------------------------------------------------------------
 
-template <class T> T row_maximum(const T* x, ptrdiff_t classes) {
-    typedef typename VectorOf<T>::V V;
-    constexpr int W = lanes_of<T>();
-    V best[4] = {minus_infinity<T>(), minus_infinity<T>(), minus_infinity<T>(), minus_infinity<T>()};
-    ptrdiff_t j = 0;
-    for (; j + 4 * W <= classes; j += 4 * W)
-        for (int k = 0; k < 4; ++k) best[k] = max_or_nan(best[k], load(x + j + k * W));
-    for (; j + W <= classes; j += W) best[0] = max_or_nan(best[0], load(x + j));
-    if (j < classes) best[1] = max_or_nan(best[1], load_first(x + j, (int)(classes - j), (T)-__builtin_inff()));
-    return max_lanes<T>(max_or_nan(max_or_nan(best[0], best[1]), max_or_nan(best[2], best[3])));
-}
+// Groups of GROUP vectors begin at multiples of this.
+template <class T> constexpr ptrdiff_t group_classes() { return (ptrdiff_t)GROUP * lanes_of<T>(); }
 
-// The first class whose logit is m; 0 where there is none (a row with NaN).
-template <class T> ptrdiff_t first_equal(const T* x, ptrdiff_t classes, T m) {
-    typedef typename VectorOf<T>::V V;
-    constexpr int W = lanes_of<T>();
-    const V wanted = splat<T>(m);
-    ptrdiff_t j = 0;
-    for (; j + 4 * W <= classes; j += 4 * W) {
-        auto found = load(x + j) == wanted;
-        for (int k = 1; k < 4; ++k) found |= load(x + j + k * W) == wanted;
-        if (any_lane(found)) break;
-    }
-    for (; j + W <= classes; j += W)
-        if (any_lane(load(x + j) == wanted)) break;
-    for (; j < classes; ++j)
-        if (x[j] == m) return j;
-    return 0;
-}
-
-template <class T, bool STORE>
-double row_exp_sum(const T* x, T* e, ptrdiff_t classes, T m, bool whole, T* shift, T* steps, double* low, const T* next_x,
-                   const T* next_e) {
+template <class T> T row_maximum(const T* x, ptrdiff_t classes, ptrdiff_t* where) {
     typedef typename VectorOf<T>::V V;
     typedef typename VectorOf<T>::M M;
     typedef typename VectorOf<T>::Int Int;
     constexpr int W = lanes_of<T>();
-    const RowScale<V> row = row_scale<V, T>(splat<T>(m));
-    *shift = row.shift[0];
-    *steps = row.steps[0];
-    const ptrdiff_t excluded = whole ? first_equal(x, classes, m) : -1;
-    ExpSum<T> sum;
-
-    auto vector_without_excluded = [&](V v, ptrdiff_t j, int count) CELOSS_LAMBDA_INLINE {
-        ExpParts<V> exp = exp_parts<V, T>(v, row);
-        V value = fma(exp.power, exp.fraction, exp.power);
-        if (STORE) {
-            if (count == W) store(e + j, value);
-            else store_first(e + j, count, value);
-        }
-        M here = lane_numbers<T>() + (Int)j;
-        sum.add(select(here == (Int)excluded, V{}, exp.power), exp.fraction);
-    };
-
+    V best = minus_infinity<T>();
+    M group_of_best{};
     ptrdiff_t j = 0;
     for (; j + GROUP * W <= classes; j += GROUP * W) {
-        if (excluded - j < GROUP * W && excluded >= j) {
-            for (int k = 0; k < GROUP; ++k) vector_without_excluded(load(x + j + k * W), j + k * W, W);
+        V v[GROUP];
+        _Pragma("GCC unroll 8") for (int k = 0; k < GROUP; ++k) v[k] = load(x + j + k * W);
+        V group = max_or_nan(max_or_nan(max_or_nan(v[0], v[1]), max_or_nan(v[2], v[3])),
+                             max_or_nan(max_or_nan(v[4], v[5]), max_or_nan(v[6], v[7])));
+        group_of_best = (group > best) ? M{} + (Int)(j / group_classes<T>()) : group_of_best;
+        best = max_or_nan(best, group);
+    }
+    V tail = minus_infinity<T>();
+    const ptrdiff_t tail_at = j;
+    for (; j + W <= classes; j += W) tail = max_or_nan(tail, load(x + j));
+    if (j < classes) tail = max_or_nan(tail, load_first(x + j, (int)(classes - j), (T)-__builtin_inff()));
+    if (tail_at == 0) {
+        *where = 0;
+        return max_lanes<T>(tail);
+    }
+    const T in_groups = max_lanes<T>(best), in_tail = max_lanes<T>(tail);
+    if (in_tail > in_groups) {
+        *where = tail_at;
+        return in_tail;
+    }
+    // The lowest group among the lanes that hold the maximum (group 0 where a NaN hides it).
+    M candidate = (best == in_groups) ? group_of_best : M{} + (Int)(tail_at / group_classes<T>());
+    Int lane[W], first;
+    __builtin_memcpy(lane, &candidate, sizeof lane);
+    first = lane[0];
+    for (int k = 1; k < W; ++k) first = lane[k] < first ? lane[k] : first;
+    *where = (ptrdiff_t)first * group_classes<T>();
+    return in_groups;
+}
+
+// Of one row, classes at j in `count` lanes: exponentials stored and added to the sum. LEAVE_OUT: not those that attain
+// the maximum; they are counted in `maxima` instead.
+template <class T, bool STORE, bool LEAVE_OUT>
+CELOSS_INLINE void add_vector(const T* x, T* e, int count, const RowScale<typename VectorOf<T>::V>& row, T m,
+                              typename VectorOf<T>::M& maxima, ExpSum<T>& sum) {
+    typedef typename VectorOf<T>::V V;
+    typedef typename VectorOf<T>::M M;
+    const bool full = count == lanes_of<T>();
+    V v = full ? load(x) : load_first(x, count, (T)-__builtin_inff());
+    ExpParts<V> exp = exp_parts<V, T>(v, row);
+    if (STORE) {
+        V value = fma(exp.power, exp.fraction, exp.power);
+        if (full) store(e, value);
+        else store_first(e, count, value);
+    }
+    if (LEAVE_OUT) {
+        M attains = v == splat<T>(m);
+        maxima -= attains;
+        exp.power = (V)((M)exp.power & ~attains);
+    }
+    sum.add(exp.power, exp.fraction);
+}
+
+// Returns the sum; `maxima` vectors of how often the maximum was left out.
+template <class T, bool STORE>
+double row_exp_sum(const T* x, T* e, ptrdiff_t classes, T m, ptrdiff_t where, const RowScale<typename VectorOf<T>::V>& row,
+                   ptrdiff_t* maxima, double* low, const T* next_x, const T* next_e) {
+    typedef typename VectorOf<T>::M M;
+    constexpr int W = lanes_of<T>();
+    ExpSum<T> sum;
+    M left_out{};
+    ptrdiff_t j = 0;
+    for (; j + GROUP * W <= classes; j += GROUP * W) {
+        if (next_x)
+            for (int k = 0; k < GROUP; ++k) prefetch(next_x + j + k * W);
+        if (STORE && next_e)
+            for (int k = 0; k < GROUP; ++k) prefetch(next_e + j + k * W);
+        if (j == where) {
+            for (int k = 0; k < GROUP; ++k)
+                add_vector<T, STORE, true>(x + j + k * W, e + j + k * W, W, row, m, left_out, sum);
         } else {
-            _Pragma("GCC unroll 8") for (int k = 0; k < GROUP; ++k) {
-                if (next_x) prefetch(next_x + j + k * W);
-                if (STORE && next_e) prefetch(next_e + j + k * W);
-                ExpParts<V> exp = exp_parts<V, T>(load(x + j + k * W), row);
-                if (STORE) store(e + j + k * W, fma(exp.power, exp.fraction, exp.power));
-                sum.add(exp.power, exp.fraction);
-            }
+            _Pragma("GCC unroll 8") for (int k = 0; k < GROUP; ++k)
+                add_vector<T, STORE, false>(x + j + k * W, e + j + k * W, W, row, m, left_out, sum);
         }
         sum.fold();
     }
     if (j < classes) {
-        for (; j + W <= classes; j += W) vector_without_excluded(load(x + j), j, W);
-        if (j < classes)
-            vector_without_excluded(load_first(x + j, (int)(classes - j), (T)-__builtin_inff()), j, (int)(classes - j));
+        const bool here = j == where;
+        for (; j < classes; j += W) {
+            const int count = (int)(classes - j < W ? classes - j : W);
+            if (next_x) prefetch(next_x + j);
+            if (STORE && next_e) prefetch(next_e + j);
+            if (count < W) {
+                if (here) add_vector<T, STORE, true>(x + j, e + j, count, row, m, left_out, sum);
+                else add_vector<T, STORE, false>(x + j, e + j, count, row, m, left_out, sum);
+            } else if (here) {
+                add_vector<T, STORE, true>(x + j, e + j, W, row, m, left_out, sum);
+            } else {
+                add_vector<T, STORE, false>(x + j, e + j, W, row, m, left_out, sum);
+            }
+        }
         sum.fold();
     }
+    typename VectorOf<T>::Int lane[W];
+    __builtin_memcpy(lane, &left_out, sizeof lane);
+    ptrdiff_t count = 0;
+    for (int k = 0; k < W; ++k) count += (ptrdiff_t)lane[k];
+    *maxima = count;
     return sum.total(low);
 }
 
@@ -222,10 +257,20 @@ template <class T> void lanes_maximum(const Tile<T>& x, T* m) {
     }
 }
 
+// Targets of the rows from `target` on, one a lane.
+template <class T> CELOSS_INLINE typename VectorOf<T>::M load_targets(const int64_t* target) {
+    typedef int64_t Wide __attribute__((vector_size(8 * lanes_of<T>())));
+    Wide wide;
+    __builtin_memcpy(&wide, target, sizeof wide);
+    return __builtin_convertvector(wide, typename VectorOf<T>::M);
+}
+
 // Per-row results are stored for whole vectors of rows: RowSums has room for them.
-template <class T, bool STORE> void lanes_exp_sum(const Tile<T>& x, const Tile<T>& e, const T* m, RowSums* sums) {
+template <class T, bool STORE, bool TARGET>
+void lanes_exp_sum(const Tile<T>& x, const Tile<T>& e, const T* m, const int64_t* target, T* x_t, T* e_t, RowSums* sums) {
     typedef typename VectorOf<T>::V V;
     typedef typename VectorOf<T>::M M;
+    typedef typename VectorOf<T>::Int Int;
     constexpr int W = lanes_of<T>(), half = lanes_of<double>();
     for (ptrdiff_t i = 0; i < x.rows; i += W) {
         const V top = load(m + i);
@@ -235,20 +280,33 @@ template <class T, bool STORE> void lanes_exp_sum(const Tile<T>& x, const Tile<T
         T* to = STORE ? e.at + i : nullptr;
         ExpSum<T> sum;
         M waiting = ~M{};  // lanes whose maximum has not come by
+        M wanted{};
+        V logit{}, exponential{};
+        if (TARGET) wanted = load_targets<T>(target + i);
         for (ptrdiff_t j = 0; j < x.classes;) {
             const ptrdiff_t end = j + GROUP < x.classes ? j + GROUP : x.classes;
             for (; j < end; ++j, from += x.class_stride) {
                 V v = load(from);
                 ExpParts<V> exp = exp_parts<V, T>(v, row);
+                V value = fma(exp.power, exp.fraction, exp.power);
                 if (STORE) {
-                    store(to, fma(exp.power, exp.fraction, exp.power));
+                    store(to, value);
                     to += e.class_stride;
+                }
+                if (TARGET) {
+                    M here = wanted == (Int)j;
+                    logit = select(here, v, logit);
+                    if (STORE) exponential = select(here, value, exponential);
                 }
                 M first = (v == top) & waiting;
                 waiting &= ~first;
                 sum.add((V)((M)exp.power & ~first), exp.fraction);
             }
             sum.fold();
+        }
+        if (TARGET) {
+            store(x_t + i, logit);
+            if (STORE) store(e_t + i, exponential);
         }
         if constexpr (sizeof(T) == 4) {
             store(sums->rest + i, sum.low);
@@ -265,42 +323,69 @@ template <class T, bool STORE> void lanes_exp_sum(const Tile<T>& x, const Tile<T
     }
 }
 
-template <class T> void lanes_scale(const Tile<T>& e, const Tile<T>& g, const double* a, const RowSums* sums) {
+template <class T, bool TARGET>
+void lanes_scale(const Tile<T>& e, const Tile<T>& g, const double* a, const RowSums* sums, const int64_t* target,
+                 const double* at_target) {
+    typedef typename VectorOf<T>::V V;
+    typedef typename VectorOf<T>::M M;
+    typedef typename VectorOf<T>::Int Int;
     constexpr int W = lanes_of<T>();
     for (ptrdiff_t i = 0; i < e.rows; i += W) {
-        const RowFactor<T> factor(a, sums, i, (typename VectorOf<T>::V*)nullptr);
-        for (ptrdiff_t j = 0; j < e.classes; ++j)
-            store(g.at + j * g.class_stride + i, factor.times(load(e.at + j * e.class_stride + i)));
+        const RowFactor<T> factor(a, sums, i, (V*)nullptr);
+        M wanted{};
+        V there{};
+        if (TARGET) {
+            wanted = load_targets<T>(target + i);
+            if constexpr (sizeof(T) == 4) there = narrow(load(at_target + i), load(at_target + i + lanes_of<double>()));
+            else there = load(at_target + i);
+        }
+        const T* from = e.at + i;
+        T* to = g.at + i;
+        for (ptrdiff_t j = 0; j < e.classes; ++j, from += e.class_stride, to += g.class_stride) {
+            V v = factor.times(load(from));
+            if (TARGET) v = select(wanted == (Int)j, there, v);
+            store(to, v);
+        }
     }
 }
 
 // ---- the operations of the table -----------------------------------------------------------------------------------------
 
-template <class T> void maximum(const Tile<T>* x, T* m) {
+template <class T> void maximum(const Tile<T>* x, T* m, ptrdiff_t* where) {
     if (x->class_stride != 1) return lanes_maximum(*x, m);
-    for (ptrdiff_t i = 0; i < x->rows; ++i) m[i] = row_maximum(x->at + i * x->row_stride, x->classes);
+    for (ptrdiff_t i = 0; i < x->rows; ++i) m[i] = row_maximum(x->at + i * x->row_stride, x->classes, where + i);
 }
 
-template <class T> void exp_sum(const Tile<T>* x, const Tile<T>* e, const T* m, int whole, ptrdiff_t ahead, RowSums* sums) {
+template <class T>
+void exp_sum(const Tile<T>* x, const Tile<T>* e, const T* m, const ptrdiff_t* where, const int64_t* target, T* x_t, T* e_t,
+             ptrdiff_t ahead, RowSums* sums) {
     if (x->class_stride != 1) {
-        if (e->at) lanes_exp_sum<T, true>(*x, *e, m, sums);
-        else lanes_exp_sum<T, false>(*x, *e, m, sums);
-        return;
+        if (e->at)
+            return target ? lanes_exp_sum<T, true, true>(*x, *e, m, target, x_t, e_t, sums)
+                          : lanes_exp_sum<T, true, false>(*x, *e, m, target, x_t, e_t, sums);
+        return target ? lanes_exp_sum<T, false, true>(*x, *e, m, target, x_t, e_t, sums)
+                      : lanes_exp_sum<T, false, false>(*x, *e, m, target, x_t, e_t, sums);
     }
-    double a[CELOSS_BLOCK_ROWS], steps[CELOSS_BLOCK_ROWS];
+    typedef typename VectorOf<T>::V V;
+    double a[CELOSS_BLOCK_ROWS], steps[CELOSS_BLOCK_ROWS], again[CELOSS_BLOCK_ROWS];
     for (ptrdiff_t i = 0; i < x->rows; ++i) {
         const T* from = x->at + i * x->row_stride;
         const T* next_x = i < ahead ? from + x->rows * x->row_stride : nullptr;
-        T shift, step;
+        const RowScale<V> row = row_scale<V, T>(splat<T>(m[i]));
+        const ptrdiff_t t = target && target[i] >= 0 ? (ptrdiff_t)target[i] : 0;
+        ptrdiff_t maxima;
+        if (target) x_t[i] = from[t];
         if (e->at) {
             T* to = e->at + i * e->row_stride;
             const T* next_e = next_x && e->at != x->at ? to + x->rows * e->row_stride : nullptr;
-            sums->rest[i] = row_exp_sum<T, true>(from, to, x->classes, m[i], whole, &shift, &step, sums->rest_low + i, next_x, next_e);
+            sums->rest[i] = row_exp_sum<T, true>(from, to, x->classes, m[i], where[i], row, &maxima, sums->rest_low + i, next_x, next_e);
+            if (target) e_t[i] = to[t];
         } else {
-            sums->rest[i] = row_exp_sum<T, false>(from, nullptr, x->classes, m[i], whole, &shift, &step, sums->rest_low + i, next_x, nullptr);
+            sums->rest[i] = row_exp_sum<T, false>(from, nullptr, x->classes, m[i], where[i], row, &maxima, sums->rest_low + i, next_x, nullptr);
         }
-        a[i] = (double)(m[i] - shift);
-        steps[i] = (double)step;
+        a[i] = (double)(m[i] - row.shift[0]);
+        steps[i] = (double)row.steps[0];
+        again[i] = where[i] < 0 || maxima < 1 ? 0.0 : (double)(maxima - 1);  // further maxima count as others
     }
     constexpr int W = lanes_of<double>();
     for (ptrdiff_t i = 0; i < x->rows; i += W) {
@@ -308,6 +393,8 @@ template <class T> void exp_sum(const Tile<T>* x, const Tile<T>* e, const T* m, 
         const HighLow unit = exp_of_maximum<T>(load_first(a + i, count, 0.0), load_first(steps + i, count, 0.0));
         store(sums->unit + i, unit.high);
         if (sizeof(T) == 8) store(sums->unit_low + i, unit.low);
+        for (int k = 0; k < count; ++k)
+            if (again[i + k] != 0.0) sums->rest[i + k] += again[i + k] * sums->unit[i + k];
     }
 }
 
@@ -345,20 +432,21 @@ template <class T> void log_rows(ptrdiff_t n, const T* m, const T* x_t, const T*
     }
 }
 
-template <class T> void pick(const Tile<T>* a, const int64_t* target, T* picked) {
-    for (ptrdiff_t i = 0; i < a->rows; ++i) {
-        const ptrdiff_t t = target[i] < 0 ? 0 : (ptrdiff_t)target[i];
-        picked[i] = a->at[i * a->row_stride + t * a->class_stride];
+template <class T> void put(const Tile<T>* g, const int64_t* target, const double* at_target) {
+    for (ptrdiff_t i = 0; i < g->rows; ++i) {
+        T* row = g->at + i * g->row_stride;
+        if (target[i] >= 0) row[(ptrdiff_t)target[i] * g->class_stride] = (T)at_target[i];
+        else
+            for (ptrdiff_t j = 0; j < g->classes; ++j) row[j * g->class_stride] = T(0);
     }
 }
 
-template <class T> void put(const Tile<T>* a, const int64_t* target, double factor, const double* value) {
-    for (ptrdiff_t i = 0; i < a->rows; ++i)
-        if (target[i] >= 0) a->at[i * a->row_stride + (ptrdiff_t)target[i] * a->class_stride] = (T)(factor * value[i]);
-}
-
-template <class T> void scale(const Tile<T>* e, const Tile<T>* g, const double* a, const RowSums* sums, int streamed) {
-    if (e->class_stride != 1) return lanes_scale(*e, *g, a, sums);
+template <class T>
+void scale(const Tile<T>* e, const Tile<T>* g, const double* a, const RowSums* sums, const int64_t* target,
+           const double* at_target, int streamed) {
+    if (e->class_stride != 1)
+        return target ? lanes_scale<T, true>(*e, *g, a, sums, target, at_target)
+                      : lanes_scale<T, false>(*e, *g, a, sums, target, at_target);
     for (ptrdiff_t i = 0; i < e->rows; ++i) {
         const RowFactor<T> factor(a, sums, i);
         const T* from = e->at + i * e->row_stride;
@@ -367,6 +455,7 @@ template <class T> void scale(const Tile<T>* e, const Tile<T>* g, const double* 
         else row_scale_by(from, to, e->classes, factor);
     }
     if (streamed) stream_fence();
+    if (target) put(g, target, at_target);
 }
 
 template <class T> void subtract(const Tile<T>* g, const Blend<T>* blend, const double* b) {
@@ -470,12 +559,32 @@ template <class I> ptrdiff_t count_other_than(const I* target, ptrdiff_t n, int6
     return count;
 }
 
+template <class I>
+int read_targets(const I* target, ptrdiff_t n, int64_t ignore_index, int64_t classes, int64_t* out) {
+    int64_t kept = 0, ignored = 0, outside = 0;
+    for (ptrdiff_t i = 0; i < n; ++i) {
+        // The array may change under the call: this is the only look at it.
+        const int64_t t = (int64_t)*(const volatile I*)(target + i);
+        out[i] = t;
+    }
+    for (ptrdiff_t i = 0; i < n; ++i) {
+        const int64_t t = out[i], is_ignored = -(int64_t)(t == ignore_index);
+        const int64_t is_outside = -(int64_t)((uint64_t)t >= (uint64_t)classes) & ~is_ignored;
+        ignored |= is_ignored;
+        kept |= ~is_ignored;
+        outside |= is_outside;
+        out[i] = t | is_ignored;
+    }
+    return (kept ? SEEN_KEPT : 0) | (ignored ? SEEN_IGNORED : 0) | (outside ? SEEN_OUT_OF_RANGE : 0);
+}
+
 template <class T> constexpr BlockOps<T> operations() {
-    return {maximum<T>, exp_sum<T>, log_rows<T>, pick<T>, put<T>, scale<T>, subtract<T>, blend_sums<T>, load_tile<T>, store_tile<T>};
+    return {maximum<T>, exp_sum<T>, log_rows<T>, scale<T>, put<T>, subtract<T>, blend_sums<T>, load_tile<T>, store_tile<T>};
 }
 
 }  // namespace
 
 extern const BlockOpsTable CELOSS_TABLE;
 const BlockOpsTable CELOSS_TABLE = {CELOSS_LEVEL_NAME, operations<float>(), operations<double>(),
-                                    count_other_than<int64_t>, count_other_than<int32_t>};
+                                    count_other_than<int64_t>, count_other_than<int32_t>,
+                                    read_targets<int64_t>, read_targets<int32_t>};

@@ -50,25 +50,28 @@ struct RowSums {
 
 template <class T> struct BlockOps {
     // m_i = max_j x_ij, for rows up to a multiple of CELOSS_LANE_GROUP. NaNs are passed over here and found by exp_sum.
-    void (*maximum)(const Tile<T>* x, T* m);
+    // where_i: the group of classes in which the maximum comes first, for exp_sum.
+    void (*maximum)(const Tile<T>* x, T* m, ptrdiff_t* where);
 
     // e_ij = exp(x_ij - m_i) * u_i with a factor u_i of the row's own, into e (nowhere if e->at is null; e may be x).
-    // rest_i = the sum of e_ij over all but the first maximum; unit_i = e of that maximum, to float64's precision.
+    // rest_i = the sum of e_ij over all but one maximum; unit_i = e of that maximum, to float64's precision.
     // So loss_i = (m_i - x_it) + log(1 + rest_i / unit_i) and p_ij = e_ij / (unit_i + rest_i). NaN or +inf: rest or unit is NaN.
-    // whole: rows hold all classes. Otherwise they are pieces that do not hold the first maximum: nothing is left out.
+    // where_i < 0: the row is a piece without the maximum; nothing is left out of its sum.
+    // target: also x_t and e_t at target_i, where that is >= 0 (e_t only if e is stored).
     // While it computes, the `ahead` rows behind the block are fetched into the cache.
-    void (*exp_sum)(const Tile<T>* x, const Tile<T>* e, const T* m, int whole, ptrdiff_t ahead, RowSums* sums);
+    void (*exp_sum)(const Tile<T>* x, const Tile<T>* e, const T* m, const ptrdiff_t* where, const int64_t* target, T* x_t,
+                    T* e_t, ptrdiff_t ahead, RowSums* sums);
 
     // For n rows with maximum m, and logit x_t and exponential e_t at the target: log_sum, inverse, nll and miss.
     void (*log_rows)(ptrdiff_t n, const T* m, const T* x_t, const T* e_t, RowSums* sums);
 
-    // picked_i = a_it at t = target_i (at 0 where target_i < 0), and the way back (nothing where target_i < 0).
-    void (*pick)(const Tile<T>* a, const int64_t* target, T* picked);
-    void (*put)(const Tile<T>* a, const int64_t* target, double factor, const double* value);
-
     // g_ij = a_i * inverse_i * e_ij (g may be e). Results below the smallest normal number become 0.
-    // stream: past the caches, for class_stride 1.
-    void (*scale)(const Tile<T>* e, const Tile<T>* g, const double* a, const RowSums* sums, int stream);
+    // target: also put. stream: past the caches, for class_stride 1.
+    void (*scale)(const Tile<T>* e, const Tile<T>* g, const double* a, const RowSums* sums, const int64_t* target,
+                  const double* at_target, int stream);
+
+    // g_it = at_target_i at t = target_i; a whole row of 0 where target_i < 0.
+    void (*put)(const Tile<T>* g, const int64_t* target, const double* at_target);
 
     // g_ij -= b_i * w_j * (keep * q_ij + add).
     void (*subtract)(const Tile<T>* g, const Blend<T>* blend, const double* b);
@@ -81,6 +84,8 @@ template <class T> struct BlockOps {
     void (*store_tile)(const Tile<T>* from, const Matrix* to);
 };
 
+enum TargetsSeen { SEEN_KEPT = 1, SEEN_IGNORED = 2, SEEN_OUT_OF_RANGE = 4 };
+
 struct BlockOpsTable {
     const char* level;
     BlockOps<float> f32;
@@ -88,6 +93,9 @@ struct BlockOpsTable {
     // How many of n targets differ from `value`.
     ptrdiff_t (*count_other_than_i64)(const int64_t* target, ptrdiff_t n, int64_t value);
     ptrdiff_t (*count_other_than_i32)(const int32_t* target, ptrdiff_t n, int64_t value);
+    // Targets, each read once: out_i = target_i, or -1 where that is ignore_index. Returns what was among them (TargetsSeen).
+    int (*read_targets_i64)(const int64_t* target, ptrdiff_t n, int64_t ignore_index, int64_t classes, int64_t* out);
+    int (*read_targets_i32)(const int32_t* target, ptrdiff_t n, int64_t ignore_index, int64_t classes, int64_t* out);
 };
 
 // level.cpp: the levels of this build, best first.

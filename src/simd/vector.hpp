@@ -70,6 +70,21 @@ CELOSS_INLINE F64 load_first(const double* from, int count, double rest) {
 }
 CELOSS_INLINE void store_first(float* to, int count, F32 v) { _mm512_mask_storeu_ps(to, first_lanes_f32(count), (__m512)v); }
 CELOSS_INLINE void store_first(double* to, int count, F64 v) { _mm512_mask_storeu_pd(to, first_lanes_f64(count), (__m512d)v); }
+#elif defined(__AVX2__)
+alignas(64) constexpr int32_t first_lanes_i32[16] = {-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0};
+alignas(64) constexpr int64_t first_lanes_i64[8] = {-1, -1, -1, -1, 0, 0, 0, 0};
+CELOSS_INLINE __m256i first_lanes_f32(int count) { return _mm256_loadu_si256((const __m256i*)(first_lanes_i32 + 8 - count)); }
+CELOSS_INLINE __m256i first_lanes_f64(int count) { return _mm256_loadu_si256((const __m256i*)(first_lanes_i64 + 4 - count)); }
+CELOSS_INLINE F32 load_first(const float* from, int count, float rest) {
+    __m256i mask = first_lanes_f32(count);
+    return (F32)_mm256_blendv_ps(_mm256_set1_ps(rest), _mm256_maskload_ps(from, mask), (__m256)mask);
+}
+CELOSS_INLINE F64 load_first(const double* from, int count, double rest) {
+    __m256i mask = first_lanes_f64(count);
+    return (F64)_mm256_blendv_pd(_mm256_set1_pd(rest), _mm256_maskload_pd(from, mask), (__m256d)mask);
+}
+CELOSS_INLINE void store_first(float* to, int count, F32 v) { _mm256_maskstore_ps(to, first_lanes_f32(count), (__m256)v); }
+CELOSS_INLINE void store_first(double* to, int count, F64 v) { _mm256_maskstore_pd(to, first_lanes_f64(count), (__m256d)v); }
 #else
 // Through a small copy: never a byte outside the array.
 template <class T> CELOSS_INLINE typename VectorOf<T>::V load_first(const T* from, int count, T rest) {
@@ -198,6 +213,13 @@ template <class T> CELOSS_INLINE T max_lanes(typename VectorOf<T>::V v) {
     for (int i = 1; i < lanes_of<T>(); ++i) best = lane[i] > best || lane[i] != lane[i] ? lane[i] : best;
     return best;
 }
+#if defined(__AVX2__) && !defined(__AVX512F__)
+template <> CELOSS_INLINE float max_lanes<float>(F32 v) {
+    __m128 a = _mm_max_ps(_mm256_castps256_ps128((__m256)v), _mm256_extractf128_ps((__m256)v, 1));
+    a = _mm_max_ps(a, _mm_movehl_ps(a, a));
+    return _mm_cvtss_f32(_mm_max_ss(a, _mm_shuffle_ps(a, a, 1)));
+}
+#endif
 #if defined(__AVX512F__)
 template <> CELOSS_INLINE float max_lanes<float>(F32 v) { return _mm512_reduce_max_ps((__m512)v); }
 template <> CELOSS_INLINE double max_lanes<double>(F64 v) { return _mm512_reduce_max_pd((__m512d)v); }

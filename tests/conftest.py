@@ -1,0 +1,55 @@
+"""What all tests share: the instruction-set level and the number of threads as fixtures, and slow tests left out."""
+
+import hypothesis
+import numpy as np
+import pytest
+
+import celoss
+from celoss import _kernels
+
+# A failure has to show again in the next run, and a busy machine is no failure.
+hypothesis.settings.register_profile(
+    "celoss",
+    deadline=None,
+    derandomize=True,
+    print_blob=True,
+    suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture, hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("celoss")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leave out what is marked slow, unless marks were asked for with -m or a test by its name."""
+    if config.option.markexpr or any("::" in argument for argument in config.args):
+        return
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    if slow:
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if not item.get_closest_marker("slow")]
+
+
+@pytest.fixture(
+    params=[
+        pytest.param(name, marks=() if runs else pytest.mark.skip(reason="this CPU cannot run it"))
+        for name, runs in _kernels.levels()
+    ]
+)
+def level(request):
+    """Each instruction-set level in turn, used for the length of a test."""
+    before = _kernels.level()
+    _kernels.use_level(request.param)
+    yield request.param
+    _kernels.use_level(before)
+
+
+@pytest.fixture
+def keep_num_threads():
+    """The number of threads as it was, after a test that sets it."""
+    before = celoss.get_num_threads()
+    yield
+    celoss.set_num_threads(before)
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)

@@ -1,0 +1,38 @@
+"""How far a result may be from the truth: the one table. Errors are in ulp of the exact value, the largest counts."""
+
+from typing import NamedTuple
+
+
+class Tolerance(NamedTuple):
+    ulp: float
+    reason: str
+
+
+TABLE = {
+    # Without smoothing or probabilities: no term cancels.
+    ("loss", "float32"): Tolerance(1, "contract 5; the sums are float64, and one rounding is the last"),
+    ("loss", "float64"): Tolerance(2, "contract 5; exp, sum, log1p and an addition round, all in float64"),
+    ("gradient", "float32"): Tolerance(2, "contract 5; the exponential and the product with the row's factor round"),
+    ("gradient", "float64"): Tolerance(4, "contract 5; exponential, sum, reciprocal and products round"),
+    # One float64 over all rows.
+    ("mean", "float32"): Tolerance(1, "in ulp of float32: what the rows are allowed; the sum over rows is float64"),
+    ("mean", "float64"): Tolerance(8, "the rows' 2 ulp, the sum over some hundred rows, the denominator, a division"),
+    # With options: factors that multiply, each rounded in float64.
+    ("option loss", "float32"): Tolerance(1, "as the loss: all factors are float64"),
+    ("option loss", "float64"): Tolerance(6, "the plain loss's 2, and a product with each of weight, sample weight, keep"),
+    ("option gradient", "float32"): Tolerance(2, "as the gradient: the row's factor is float64"),
+    ("option gradient", "float64"): Tolerance(8, "the plain gradient's 4, and a product with each option"),
+    # p_k V - v_k cancels where the target is nearly met, in the exact value too: in ulp of p_k V + v_k.
+    ("blended loss", "float32"): Tolerance(2, "all terms >= 0; weights and probabilities enter as float32 products"),
+    ("blended loss", "float64"): Tolerance(12, "all terms >= 0; sums over the classes of products round in float64"),
+    ("blended gradient", "float32"): Tolerance(4, "two float32 terms, each within 2 ulp, subtracted in float32"),
+    ("blended gradient", "float64"): Tolerance(16, "two float64 terms with sums over classes in them, subtracted"),
+    # PyTorch computing in float64 from the same inputs: its own error is below that of float32, not of float64.
+    ("peer", "float32"): Tolerance(4, "in ulp of the largest term; peers compute in float64"),
+    ("peer", "float64"): Tolerance(512, "in ulp of the largest term, among them the offset that peers lose digits to"),
+}
+
+
+def ulp(quantity, dtype):
+    """The largest error in ulp that `quantity` may have for logits of `dtype`."""
+    return TABLE[quantity, dtype if isinstance(dtype, str) else dtype.name].ulp

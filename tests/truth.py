@@ -1,0 +1,100 @@
+"""Exact losses and gradients, and distances from them in ulp. Extended precision; imports NumPy only.
+
+Truth is computed in long double, which carries 64 bits on x86 and 113 on other Linux machines. Where it is no wider than
+float64, truth is good enough for float32 results only: `WIDE` says so.
+"""
+
+import numpy as np
+import pytest
+
+real = np.longdouble
+WIDE = np.finfo(real).nmant >= 63
+
+needs_wide = pytest.mark.skipif(not WIDE, reason="long double is no wider than float64 here: no truth for float64 results")
+
+
+def exponentials(x):
+    """m and exp(x - m) of each row, with what the rounding of x - m lost put back."""
+    x = np.asarray(x).astype(real)
+    m = x.max(axis=-1, keepdims=True)
+    with np.errstate(all="ignore"):
+        d = x - m
+        b = d - x
+        lost = (x - (d - b)) - (m + b)
+        e = np.exp(d)
+        return x, m, e + e * np.where(np.isfinite(lost), lost, 0)
+
+
+def softmax(x):
+    """p, 1 - p and -log p of each row (..., C), none of them by a subtraction that cancels."""
+    x, m, e = exponentials(x)
+    first = np.zeros(x.shape, bool)
+    np.put_along_axis(first, np.argmax(x, axis=-1)[..., None], True, axis=-1)
+    rest = np.where(first, 0, e).sum(axis=-1, keepdims=True)
+    others = np.where(first, rest, (1 - e) + rest)
+    # exact for the classes beside the maximum: 1 - e + rest has no small value unless e ties with the maximum
+    with np.errstate(all="ignore"):
+        return e / (1 + rest), others / (1 + rest), (m - x) + np.log1p(rest)
+
+
+def cross_entropy(x, target):
+    """Loss (N,) and gradient (N, C) of rows `x` with class indices, no options."""
+    p, miss, nll = softmax(x)
+    rows = np.arange(len(target))
+    grad = p.copy()
+    grad[rows, target] = -miss[rows, target]
+    return nll[rows, target], grad
+
+
+def blended(x, a):
+    """Loss (N,), gradient (N, C) and the gradient's larger term (N, C) for coefficients a_c = s w_c q'_c."""
+    p, _, nll = softmax(x)
+    a = np.asarray(a).astype(real)
+    with np.errstate(all="ignore"):
+        loss = np.where((a == 0) & np.isinf(nll), 0, a * nll).sum(axis=-1)
+    total = a.sum(axis=-1, keepdims=True)
+    return loss, p * total - a, p * np.abs(a).sum(axis=-1, keepdims=True) + np.abs(a)
+
+
+def spacing(values, dtype):
+    """The ulp of each of `values` in `dtype`, as long double."""
+    info = np.finfo(dtype)
+    _, exponent = np.frexp(np.abs(np.asarray(values, real)))
+    exponent = np.maximum(exponent - 1, int(info.minexp)) - int(info.nmant)
+    return np.ldexp(real(1), exponent)
+
+
+def ulp_error(got, exact, dtype=None, scale=None):
+    """|got - exact| in ulp of `scale` (default: of exact itself), in the precision of `dtype` (default: got's).
+
+    Infinities have to be equal and NaN meets NaN. Where the exact value is below twice the smallest normal number, 0 is
+    as good as the value.
+    """
+    got = np.asarray(got)
+    dtype = np.dtype(dtype or got.dtype)
+    exact = np.asarray(exact, real)
+    scale = exact if scale is None else np.asarray(scale, real)
+    got = got.astype(real)
+    with np.errstate(all="ignore"):
+        error = np.abs(got - exact) / spacing(scale, dtype)
+    same = (got == exact) | (np.isnan(got) & np.isnan(exact))
+    flushed = (got == 0) & (np.abs(exact) < 2 * real(np.finfo(dtype).tiny))
+    error = np.where(same | flushed, 0, error)
+    return np.where(np.isfinite(error), error, np.inf)
+
+
+def assert_ulp(got, exact, most, *, dtype=None, scale=None, names=None):
+    """All of `got` within `most` ulp of `exact`; the message names the worst element."""
+    got = np.asarray(got)
+    assert got.shape == np.shape(exact), f"shape {got.shape}, expected {np.shape(exact)}"
+    if got.size == 0:
+        return
+    error = ulp_error(got, exact, dtype, scale)
+    at = np.unravel_index(int(np.argmax(error)), error.shape)
+    if error[at] > most:
+        family = f" ({names[at[0]]})" if names is not None else ""
+        wrong = int((error > most).sum())
+        raise AssertionError(
+            f"{float(error[at]):.4g} ulp at {tuple(int(i) for i in at)}{family}, at most {most} allowed; got {got[at]!r}, "
+            f"exact {np.asarray(exact)[at]!r}; {wrong} of {error.size} elements are too far off"
+        )
