@@ -68,7 +68,7 @@ def exact_rows(x, target, form, options):
     if form == "indices":
         s[target == -100] = 0
         q = (target[:, None] == np.arange(classes)).astype(real)
-        share = s * np.where(target >= 0, w[target], 0)
+        share = s * w[np.maximum(target, 0)]
     else:
         q, share = target.astype(real), s
     return s[:, None] * w * ((1 - epsilon) * q + epsilon / classes), share

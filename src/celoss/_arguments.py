@@ -213,9 +213,9 @@ def as_upstream(grad_output: ArrayLike | None, shape: tuple[int, ...], reduction
 
 
 def as_target(
-    target: Any, logits: Array, axis: int, ignore_index: Any
-) -> tuple[Array | None, Array | None, int]:
-    """Class indices (contiguous int64 or int32), or None and probabilities with their storage."""
+    target: Any, logits: Array, axis: int, ignore_index: int
+) -> tuple[Array | None, int, Array | None, int]:
+    """Class indices (contiguous int64 or int32) and the value that marks ignored rows, or probabilities and their storage."""
     array = as_array(target, "target")
     rows = logits.shape[:axis] + logits.shape[axis + 1 :]
     kind = array.dtype.kind
@@ -227,13 +227,13 @@ def as_target(
         )
     if not floating and kind not in "iu":
         if array.size == 0 and array.shape == rows:  # an empty list has no dtype of its own
-            return np.zeros(rows, np.int64), None, 0
+            return np.zeros(rows, np.int64), 0, None, 0
         raise TypeError(f"target has dtype {array.dtype}; expected an integer dtype (class indices) or a floating one (probabilities)")
     if floating:
         if array.shape != logits.shape:
             if array.shape == rows:
                 if array.size == 0 and not isinstance(target, np.ndarray):
-                    return np.zeros(rows, np.int64), None, 0
+                    return np.zeros(rows, np.int64), 0, None, 0
                 raise TypeError(
                     f"target is {_described(array)}, the shape of class indices; class indices must have an integer dtype "
                     f"(probabilities have the logits' shape {logits.shape})"
@@ -244,7 +244,7 @@ def as_target(
         if not array.dtype.isnative:
             array = array.astype(array.dtype.newbyteorder("="))
         storage = _STORAGE[array.dtype.name]
-        return None, as_bits(array, storage), storage
+        return None, 0, as_bits(array, storage), storage
     if array.shape != rows:
         if array.shape == logits.shape:
             raise TypeError(
@@ -255,16 +255,21 @@ def as_target(
             f"target has shape {array.shape}; with logits of shape {logits.shape} and axis {axis}, "
             f"class indices must have shape {rows}"
         )
-    return _as_indices(array, logits.shape[axis], ignore_index), None, 0
+    return *_as_indices(array, logits.shape[axis], ignore_index), None, 0
 
 
-def _as_indices(array: Array, classes: int, ignore_index: Any) -> Array:
-    if array.dtype == np.uint64 and array.size and int(array.max()) > np.iinfo(np.int64).max:
-        large = array > np.uint64(np.iinfo(np.int64).max)
-        if not bool((array[large] == np.uint64(ignore_index if ignore_index >= 0 else 0)).all()) or ignore_index < 2**63:
+def _as_indices(array: Array, classes: int, ignore_index: int) -> tuple[Array, int]:
+    """Contiguous int64 or int32, and the value that marks ignored rows there: ignore_index, where an int64 can hold it."""
+    low, high = -(2**63), 2**63 - 1
+    mark = ignore_index if low <= ignore_index <= high else low
+    if array.dtype.kind == "u" and array.itemsize == 8 or mark != ignore_index:
+        ignored = array == ignore_index
+        if bool((~ignored & ((array > high) | (array == low))).any()):
             raise out_of_range(array, classes, ignore_index)
+        array = np.where(ignored, 0, array).astype(np.int64)
+        array[ignored] = mark
     dtype = array.dtype if array.dtype in (np.int32, np.int64) and array.dtype.isnative else np.dtype(np.int64)
-    return np.ascontiguousarray(array, dtype).reshape(array.shape)
+    return np.ascontiguousarray(array, dtype).reshape(array.shape), mark
 
 
 def as_ignore_index(ignore_index: Any) -> int:
@@ -327,7 +332,7 @@ def cross_entropy_arguments(
     rows = x.shape[:axis] + x.shape[axis + 1 :]
     reduction = as_reduction(reduction)
     ignore_index = as_ignore_index(ignore_index)
-    indices, probabilities, q_storage = as_target(target, x, axis, ignore_index)
+    indices, mark, probabilities, q_storage = as_target(target, x, axis, ignore_index)
     if classes == 0 and np.prod(rows, dtype=np.int64) > 0:
         raise ValueError(f"logits of shape {x.shape} have no class along axis {axis}")
     class_weight = as_class_weight(weight, classes)
@@ -352,7 +357,7 @@ def cross_entropy_arguments(
         probabilities_storage=q_storage,
         weight=class_weight,
         sample_weight=row_weight,
-        ignore_index=ignore_index,
+        ignore_index=mark,
         label_smoothing=as_label_smoothing(label_smoothing),
         reduction=reduction,
         normalizer=as_normalizer(normalizer),

@@ -218,7 +218,8 @@ cdef struct Rows:
     double coefficient[CELOSS_BLOCK_ROWS]
     double subtracted[CELOSS_BLOCK_ROWS]
     double at_target[CELOSS_BLOCK_ROWS]
-    double loss[CELOSS_BLOCK_ROWS]
+    double loss[CELOSS_BLOCK_ROWS]          # of a stretch of rows
+    double block_loss[CELOSS_BLOCK_ROWS]    # of the whole block
     bint some_ignored
 
 
@@ -307,7 +308,7 @@ cdef inline double sum_of(const double* a, Py_ssize_t n) noexcept nogil:
     return (s0 + s1) + (s2 + s3)
 
 
-cdef double finish_rows(const Call* c, Py_ssize_t n, Py_ssize_t rows, Rows* r) noexcept nogil:
+cdef void finish_rows(const Call* c, Py_ssize_t n, Py_ssize_t rows, Rows* r) noexcept nogil:
     """Losses of a block's rows, and what the gradient's pass needs: every option of the package is in these formulas.
 
     With s = sample weight, h = (1 - smoothing) w_t (0 for probabilities), v_c = w_c q'_c the blended-in distribution
@@ -316,10 +317,11 @@ cdef double finish_rows(const Call* c, Py_ssize_t n, Py_ssize_t rows, Rows* r) n
         loss   = s [h (-log p_t) + V log(1 + rest / unit) + sum_c v_c (m - x_c)]
         dx_k   = s [(h + V) p_k - v_k - h [k = t]]
 
-    At the target h (p_t - 1) is formed as -h times the share of the others. Returns the sum of the losses.
+    At the target h (p_t - 1) is formed as -h times the share of the others.
     """
     cdef Py_ssize_t i
-    cdef double hot, s, up, w_t
+    cdef double hot, s, up, w_t, p_t
+    cdef bint wide = c.x.storage == STORED_FLOAT64
     cdef bint blended = c.soft or c.smoothing > 0
     cdef RowSums* sums = &r.sums
     cdef int64_t t
@@ -339,25 +341,24 @@ cdef double finish_rows(const Call* c, Py_ssize_t n, Py_ssize_t rows, Rows* r) n
             r.coefficient[i] = up * (hot + r.mass[i])
             r.subtracted[i] = up
             if not c.soft and t >= 0:
-                r.at_target[i] = up * (r.mass[i] * (1 - sums.miss[i]) - hot * sums.miss[i] - c.smoothing / c.classes * w_t)
-            r.loss[i] = s * (weighted(hot, sums.nll[i]) + (weighted(r.mass[i], sums.log_sum[i]) + r.blend_gap[i]))
+                p_t = sums.inverse[i] * ((<double*>r.e_target)[i] if wide else <double>(<float*>r.e_target)[i])
+                r.at_target[i] = up * (r.mass[i] * p_t - hot * sums.miss[i] - c.smoothing / c.classes * w_t)
+            r.loss[i] = weighted(s, weighted(hot, sums.nll[i]) + (weighted(r.mass[i], sums.log_sum[i]) + r.blend_gap[i]))
         else:
             r.coefficient[i] = up * hot
             r.at_target[i] = -r.coefficient[i] * sums.miss[i]
-            r.loss[i] = s * weighted(hot, sums.nll[i])
+            r.loss[i] = weighted(s * hot, sums.nll[i])
         if not c.soft and t < 0:
             r.loss[i] = 0
             r.coefficient[i] = 0
-    if c.row_loss != NULL:
-        put_losses(c, n, rows, r.loss)
-    return sum_of(r.loss, rows)
 
 
 cdef inline double weighted(double weight, double value) noexcept nogil:
-    return weight * value if weight != 0 else 0.0
+    """weight * value, where nothing of an infinity is nothing (and of a NaN a NaN)."""
+    return 0.0 if weight == 0 and value - value != 0 and value == value else weight * value
 
 
-cdef double run_rows(const Call* c, Py_ssize_t n, Py_ssize_t outer, Py_ssize_t inner, Py_ssize_t rows, Py_ssize_t ahead,
+cdef void run_rows(const Call* c, Py_ssize_t n, Py_ssize_t outer, Py_ssize_t inner, Py_ssize_t rows, Py_ssize_t ahead,
                      char* scratch, real* kind) noexcept nogil:
     """All passes over rows that follow one another at `inner` within `outer`; those ignored are marked in r.target.
 
@@ -372,8 +373,7 @@ cdef double run_rows(const Call* c, Py_ssize_t n, Py_ssize_t outer, Py_ssize_t i
     cdef Tile[real] x, e, g
     cdef Blend[real] blend
     cdef Matrix where
-    cdef Py_ssize_t i, j, tile_numbers
-    cdef double loss
+    cdef Py_ssize_t i, tile_numbers
     cdef bint want_grad = c.g.at != NULL
     cdef bint blended = c.soft or c.smoothing > 0
     cdef bint plain = not blended and c.class_weight == NULL and c.sample_weight == NULL and c.upstream == NULL
@@ -440,16 +440,14 @@ cdef double run_rows(const Call* c, Py_ssize_t n, Py_ssize_t outer, Py_ssize_t i
 
     # 5. The loss with all options, and the gradient.
     if plain and not r.some_ignored:
-        if c.row_loss != NULL:
-            put_losses(c, n, rows, r.sums.nll)
-        loss = sum_of(r.sums.nll, rows)
+        memcpy(r.loss, r.sums.nll, <size_t>rows * sizeof(double))
         for i in range(rows):
             r.coefficient[i] = c.factor
             r.at_target[i] = -c.factor * r.sums.miss[i]
     else:
-        loss = finish_rows(c, n, rows, r)
+        finish_rows(c, n, rows, r)
     if not want_grad:
-        return loss
+        return
     if blended:
         ops.scale(&e, &e, r.coefficient, &r.sums, NULL, NULL, 0)
         ops.subtract(&e, &blend, r.subtracted)
@@ -462,14 +460,15 @@ cdef double run_rows(const Call* c, Py_ssize_t n, Py_ssize_t outer, Py_ssize_t i
     if not direct_g:
         where = matrix_at(&c.g, outer, inner)
         ops.store_tile(&e, &where)
-    return loss
 
 
 cdef double run_block(const Call* c, Py_ssize_t n, Py_ssize_t rows, char* scratch, real* kind) noexcept nogil:
-    """Rows n to n + rows: their targets read once and tested, then the passes over each stretch of neighbours."""
+    """Rows n to n + rows: their targets read once and tested, then the passes over each stretch of neighbours.
+
+    Returns the sum of their losses, in an order that knows nothing of the stretches.
+    """
     cdef Rows* r = <Rows*>scratch
     cdef Py_ssize_t done = 0, outer, inner, stretch, i
-    cdef double loss = 0
     cdef int seen
     while done < rows:
         outer = (n + done) // c.inner_rows
@@ -493,15 +492,16 @@ cdef double run_block(const Call* c, Py_ssize_t n, Py_ssize_t rows, char* scratc
                 seen = SEEN_KEPT if r.target[0] >= 0 else SEEN_IGNORED
         if seen & SEEN_KEPT:
             r.some_ignored = seen & SEEN_IGNORED != 0
-            loss += run_rows(c, n + done, outer, inner, stretch, min(stretch, c.inner_rows - inner - stretch), scratch, kind)
+            run_rows(c, n + done, outer, inner, stretch, min(stretch, c.inner_rows - inner - stretch), scratch, kind)
         else:
             if c.g.at != NULL:
                 zero_rows(&c.g, outer, inner, stretch, c.classes)
-            if c.row_loss != NULL:
-                memset(r.loss, 0, <size_t>stretch * sizeof(double))
-                put_losses(c, n + done, stretch, r.loss)
+            memset(r.loss, 0, <size_t>stretch * sizeof(double))
+        memcpy(r.block_loss + done, r.loss, <size_t>stretch * sizeof(double))
         done += stretch
-    return loss
+    if c.row_loss != NULL:
+        put_losses(c, n, rows, r.block_loss)
+    return sum_of(r.block_loss, rows)
 
 
 cdef void run_chunk(const Call* c, Py_ssize_t chunk, char* scratch, real* kind) noexcept nogil:
@@ -531,7 +531,7 @@ cdef enum Phase:
 
 cdef struct Piece:
     # What one piece adds to its row; of a row's first piece, the merged row.
-    double maximum, rest, rest_low, mass, blend_gap, inverse, inverse_low, coefficient, subtracted
+    double maximum, rest, rest_low, unit, mass, blend_gap, inverse, inverse_low, coefficient, subtracted
     Py_ssize_t where                # of the maximum in the piece; -1 where the row's comes first in another
 
 cdef struct LongRows:
@@ -621,6 +621,7 @@ cdef void run_piece(const LongRows* job, Py_ssize_t block, char* scratch, real* 
         ops.exp_sum(&x, &e, m, &piece.where, NULL, NULL, NULL, 0, &r.sums)
     r.sums.inverse[0] = row.inverse
     r.sums.inverse_low[0] = row.inverse_low
+    r.sums.unit[0] = row.unit
     ops.scale(&e, &e, &row.coefficient, &r.sums, NULL, NULL, 0)
     if blended:
         ops.subtract(&e, &blend, &row.subtracted)
@@ -660,7 +661,6 @@ cdef double end_long_row(LongRows* job, Py_ssize_t n, Rows* r, real x_target, re
     cdef real m = <real>row.maximum, e_target = 0
     cdef Tile[real] one
     cdef double rest = row.rest, low = row.rest_low, rest_seen, total
-    cdef double loss
     cdef Py_ssize_t p
     one.rows = 1
     one.classes = 1
@@ -680,20 +680,20 @@ cdef double end_long_row(LongRows* job, Py_ssize_t n, Rows* r, real x_target, re
         rest = total
         r.mass[0] += row[p].mass
         r.blend_gap[0] += row[p].blend_gap
-    if real is double:
-        r.sums.rest[0] = rest
-        r.sums.rest_low[0] = low
-    else:
-        r.sums.rest[0] = rest + low
+    r.sums.rest[0] = rest + low
+    r.sums.rest_low[0] = low - (r.sums.rest[0] - rest)
     r.target[0] = 0 if c.soft else target_of_row(c, n)
     (<real*>r.maximum)[0] = m
     ops.log_rows(1, <real*>r.maximum, <real*>r.x_target, <real*>r.e_target, &r.sums)
-    loss = finish_rows(c, n, 1, r)
+    finish_rows(c, n, 1, r)
+    if c.row_loss != NULL:
+        put_losses(c, n, 1, r.loss)
     row.inverse = r.sums.inverse[0]
     row.inverse_low = r.sums.inverse_low[0]
+    row.unit = r.sums.unit[0]
     row.coefficient = r.coefficient[0]
     row.subtracted = r.subtracted[0]
-    return loss
+    return r.loss[0]
 
 
 cdef inline int64_t target_of_row(const Call* c, Py_ssize_t n) noexcept nogil:
@@ -1018,7 +1018,11 @@ def cross_entropy(cnp.ndarray logits, int storage, int axis, cnp.ndarray target,
     cdef cnp.ndarray weight64 = None, weight_here = None, row_upstream = None
     keep = [set_layout(&c.x, logits, storage, axis, inner_dims)]
     c.classes = logits.shape[axis]
-    c.rows = logits.size // c.classes
+    c.rows = 1
+    for d in range(logits.ndim):
+        if d != axis:
+            c.rows *= logits.shape[d]
+    c.classes = max(c.classes, <Py_ssize_t>1)  # none only where there are no rows
     c.inner_rows = 1
     for d in [d for d in range(logits.ndim) if d != axis][logits.ndim - 1 - inner_dims:]:
         c.inner_rows *= logits.shape[d]

@@ -115,7 +115,7 @@ def cross_entropy(
     )
     loss = _kernels.cross_entropy(*arguments)
     if type(loss) is int:
-        raise _arguments.out_of_range(target, arguments.logits.shape[arguments.axis], arguments.ignore_index, loss)
+        raise _arguments.out_of_range(target, arguments.logits.shape[arguments.axis], ignore_index, loss)
     return loss
 
 
@@ -199,6 +199,6 @@ def cross_entropy_with_grad(
     )  # fmt: skip
     result = _kernels.cross_entropy(*arguments)
     if type(result) is int:
-        raise _arguments.out_of_range(target, arguments.logits.shape[arguments.axis], arguments.ignore_index, result)
+        raise _arguments.out_of_range(target, arguments.logits.shape[arguments.axis], ignore_index, result)
     assert grad is not None
     return result[0], grad

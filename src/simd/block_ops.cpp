@@ -7,51 +7,59 @@
 
 namespace {
 
-// Classes whose exponentials are summed before the sum is carried on in float64 (times the vector's lanes).
+// Vectors of a row that are worked on together.
 constexpr int GROUP = 8;
 
 // Into the cache, to be written soon.
 CELOSS_INLINE void prefetch(const void* at) { __builtin_prefetch(at, 1, 3); }
 
-// The running sum of power * (1 + fraction): powers of two and fractions apart, so that neither sum rounds away what the
-// other holds; both are folded into float64 after every GROUP vectors.
+// The running sum of exponentials: their values in float64 (for float64 with the rounding errors of the sum), and apart
+// from them their own rounding errors, which a row dominated by one of them would otherwise show.
 template <class T> struct ExpSum;
 template <> struct ExpSum<float> {
     F64 low{}, high{};
-    F32 powers{}, fractions{};
-    CELOSS_INLINE void add(F32 power, F32 fraction) {
-        powers += power;
-        fractions = fma(power, fraction, fractions);
+    F32 lost{};
+    // `at`: where the value is stored. Converting from memory saves the shuffles of a conversion from a register.
+    CELOSS_INLINE void add(ExpParts<F32> exp, const float* at) {
+        low += widen_low_at(at);
+        high += widen_high_at(at);
+        lost += exp.error;
     }
-    CELOSS_INLINE void fold() {
-        low += widen_low(powers) + widen_low(fractions);
-        high += widen_high(powers) + widen_high(fractions);
-        powers = fractions = F32{};
+    CELOSS_INLINE void add(ExpParts<F32> exp) {
+        low += widen_low(exp.value);
+        high += widen_high(exp.value);
+        lost += exp.error;
+    }
+    CELOSS_INLINE void finish() {
+        low += widen_low(lost);
+        high += widen_high(lost);
     }
     CELOSS_INLINE double total(double*) const { return sum_lanes<double>(low + high); }
 };
 template <> struct ExpSum<double> {
-    F64 sum{}, error{}, powers{}, fractions{};
-    CELOSS_INLINE void add(F64 power, F64 fraction) {
-        powers += power;
-        fractions = fma(power, fraction, fractions);
-    }
-    CELOSS_INLINE void fold() {
-        HighLow group = two_sum(powers, fractions), both = two_sum(sum, group.high);
+    F64 sum{}, lost{};
+    CELOSS_INLINE void add(ExpParts<F64> exp) {
+        HighLow both = two_sum(sum, exp.value);
         sum = both.high;
-        error += both.low + group.low;
-        powers = fractions = F64{};
+        lost += both.low + exp.error;
+    }
+    CELOSS_INLINE void add(ExpParts<F64> exp, const double*) { add(exp); }
+    CELOSS_INLINE void finish() {
+        HighLow both = two_sum(sum, lost);
+        sum = both.high;
+        lost = both.low;
     }
     // The lanes one after the other, their rounding errors apart.
     CELOSS_INLINE double total(double* low) const {
-        double high = sum[0], lost = sum_lanes<double>(error);
+        double high = sum[0], rest = sum_lanes<double>(lost);
         for (int i = 1; i < lanes_of<double>(); ++i) {
             double next = high + sum[i], seen = next - high;
-            lost += (high - (next - seen)) + (sum[i] - seen);
+            rest += (high - (next - seen)) + (sum[i] - seen);
             high = next;
         }
-        *low = lost;
-        return high;
+        const double both = high + rest;
+        *low = rest - (both - high);
+        return both;
     }
 };
 
@@ -107,30 +115,29 @@ template <class T> T row_maximum(const T* x, ptrdiff_t classes, ptrdiff_t* where
     return in_groups;
 }
 
-// Of one row, classes at j in `count` lanes: exponentials stored and added to the sum. LEAVE_OUT: not those that attain
-// the maximum; they are counted in `maxima` instead.
-template <class T, bool STORE, bool LEAVE_OUT>
-CELOSS_INLINE void add_vector(const T* x, T* e, int count, const RowScale<typename VectorOf<T>::V>& row, T m,
-                              typename VectorOf<T>::M& maxima, ExpSum<T>& sum) {
+// Of one row, the exponentials of `count` classes: stored, and added to the sum. LEAVE_OUT: not those that attain the
+// maximum, which are counted in `maxima` instead.
+template <class T, bool LEAVE_OUT>
+CELOSS_INLINE void exp_of_classes(const T* x, T* e, int count, const RowScale<typename VectorOf<T>::V>& row, T m,
+                                  typename VectorOf<T>::M& maxima, ExpSum<T>& sum) {
     typedef typename VectorOf<T>::V V;
     typedef typename VectorOf<T>::M M;
     const bool full = count == lanes_of<T>();
     V v = full ? load(x) : load_first(x, count, (T)-__builtin_inff());
     ExpParts<V> exp = exp_parts<V, T>(v, row);
-    if (STORE) {
-        V value = fma(exp.power, exp.fraction, exp.power);
-        if (full) store(e, value);
-        else store_first(e, count, value);
-    }
+    if (full) store(e, exp.value);
+    else store_first(e, count, exp.value);
     if (LEAVE_OUT) {
         M attains = v == splat<T>(m);
         maxima -= attains;
-        exp.power = (V)((M)exp.power & ~attains);
+        exp.value = (V)((M)exp.value & ~attains);
+        exp.error = (V)((M)exp.error & ~attains);
     }
-    sum.add(exp.power, exp.fraction);
+    if (LEAVE_OUT || !full) sum.add(exp);
+    else sum.add(exp, e);
 }
 
-// Returns the sum; `maxima` vectors of how often the maximum was left out.
+// Returns the sum; `maxima`: how often the maximum was left out. Not STORE: e is room for a group of vectors.
 template <class T, bool STORE>
 double row_exp_sum(const T* x, T* e, ptrdiff_t classes, T m, ptrdiff_t where, const RowScale<typename VectorOf<T>::V>& row,
                    ptrdiff_t* maxima, double* low, const T* next_x, const T* next_e) {
@@ -140,36 +147,29 @@ double row_exp_sum(const T* x, T* e, ptrdiff_t classes, T m, ptrdiff_t where, co
     M left_out{};
     ptrdiff_t j = 0;
     for (; j + GROUP * W <= classes; j += GROUP * W) {
+        T* to = STORE ? e + j : e;
         if (next_x)
             for (int k = 0; k < GROUP; ++k) prefetch(next_x + j + k * W);
         if (STORE && next_e)
             for (int k = 0; k < GROUP; ++k) prefetch(next_e + j + k * W);
         if (j == where) {
-            for (int k = 0; k < GROUP; ++k)
-                add_vector<T, STORE, true>(x + j + k * W, e + j + k * W, W, row, m, left_out, sum);
+            for (int k = 0; k < GROUP; ++k) exp_of_classes<T, true>(x + j + k * W, to + k * W, W, row, m, left_out, sum);
         } else {
             _Pragma("GCC unroll 8") for (int k = 0; k < GROUP; ++k)
-                add_vector<T, STORE, false>(x + j + k * W, e + j + k * W, W, row, m, left_out, sum);
+                exp_of_classes<T, false>(x + j + k * W, to + k * W, W, row, m, left_out, sum);
         }
-        sum.fold();
     }
-    if (j < classes) {
-        const bool here = j == where;
-        for (; j < classes; j += W) {
-            const int count = (int)(classes - j < W ? classes - j : W);
-            if (next_x) prefetch(next_x + j);
-            if (STORE && next_e) prefetch(next_e + j);
-            if (count < W) {
-                if (here) add_vector<T, STORE, true>(x + j, e + j, count, row, m, left_out, sum);
-                else add_vector<T, STORE, false>(x + j, e + j, count, row, m, left_out, sum);
-            } else if (here) {
-                add_vector<T, STORE, true>(x + j, e + j, W, row, m, left_out, sum);
-            } else {
-                add_vector<T, STORE, false>(x + j, e + j, W, row, m, left_out, sum);
-            }
-        }
-        sum.fold();
+    const bool here = j == where;
+    for (; j < classes; j += W) {
+        const int count = (int)(classes - j < W ? classes - j : W);
+        T* to = STORE ? e + j : e;
+        if (next_x) prefetch(next_x + j);
+        if (STORE && next_e) prefetch(next_e + j);
+        if (count < W) exp_of_classes<T, true>(x + j, to, count, row, here ? m : (T)__builtin_nanf(""), left_out, sum);
+        else if (here) exp_of_classes<T, true>(x + j, to, W, row, m, left_out, sum);
+        else exp_of_classes<T, false>(x + j, to, W, row, m, left_out, sum);
     }
+    sum.finish();
     typename VectorOf<T>::Int lane[W];
     __builtin_memcpy(lane, &left_out, sizeof lane);
     ptrdiff_t count = 0;
@@ -183,15 +183,20 @@ template <class T> constexpr T smallest_normal() { return sizeof(T) == 4 ? (T)0x
 
 template <class T> struct RowFactor {
     typedef typename VectorOf<T>::V V;
-    V high, low, smallest;
+    V high, low, smallest, largest;
 
     // a * inverse of the row's sum, for one row in all lanes.
     CELOSS_INLINE RowFactor(const double* a, const RowSums* sums, ptrdiff_t row) {
-        T part[3];
-        parts(a[row], sums, row, part);
-        high = splat<T>(part[0]);
-        low = splat<T>(part[1]);
-        smallest = splat<T>(part[2]);
+        const double factor = a[row] * sums->inverse[row];
+        const T top = (T)factor;
+        high = splat<T>(top);
+        if constexpr (sizeof(T) == 4) {
+            low = splat<T>((T)(factor - (double)top));
+        } else {
+            const F64 lost = remainder_of(splat(-factor), splat(-a[row]), splat(sums->inverse[row]));
+            low = lost + a[row] * sums->inverse_low[row];
+        }
+        finish(splat<T>((T)sums->unit[row]));
     }
     // Of the rows from `row` on, one a lane.
     CELOSS_INLINE RowFactor(const double* a, const RowSums* sums, ptrdiff_t row, V*) {
@@ -201,26 +206,30 @@ template <class T> struct RowFactor {
             const F64 factor1 = load(a + row + W) * load(sums->inverse + row + W);
             high = narrow(factor0, factor1);
             low = narrow(factor0 - widen_low(high), factor1 - widen_high(high));
+            finish(narrow(load(sums->unit + row), load(sums->unit + row + W)));
         } else {
             high = factor0;
             low = fma(a0, load(sums->inverse_low + row), remainder_of(-factor0, -a0, inverse0));
+            finish(load(sums->unit + row));
         }
-        low = select(low - low == V{}, low, V{});
+    }
+    CELOSS_INLINE void finish(V unit) {
+        low = select(low - low == V{}, low, V{});  // an infinite or NaN factor has no low part
         smallest = smallest_normal<T>() / absolute(high);
+        largest = unit;
     }
-    CELOSS_INLINE static void parts(double a, const RowSums* sums, ptrdiff_t row, T* part) {
-        const double factor = a * sums->inverse[row];
-        part[0] = (T)factor;
+    // The exponential of the maximum may have been rounded up past the unit; no probability is above 1.
+    CELOSS_INLINE V times(V e) const {
+        const V bounded = min_or_nan(largest, e);
+#if !defined(__FMA__) && !defined(__aarch64__)
         if constexpr (sizeof(T) == 4) {
-            part[1] = (T)(factor - (double)part[0]);
-        } else {
-            const F64 wide = remainder_of(F64{} - factor, splat(-a), splat(sums->inverse[row]));
-            part[1] = wide[0] + a * sums->inverse_low[row];
+            const F64 p0 = widen_low(bounded) * (widen_low(high) + widen_low(low));
+            const F64 p1 = widen_high(bounded) * (widen_high(high) + widen_high(low));
+            return select(e < smallest, V{}, narrow(p0, p1));
         }
-        if (!(part[1] - part[1] == 0)) part[1] = 0;  // an infinite or NaN factor has no low part
-        part[2] = smallest_normal<T>() / (part[0] < 0 ? -part[0] : part[0]);
+#endif
+        return select(e < smallest, V{}, fma(bounded, high, bounded * low));
     }
-    CELOSS_INLINE V times(V e) const { return select(e < smallest, V{}, fma(e, high, e * low)); }
 };
 
 template <class T> void row_scale_by(const T* e, T* g, ptrdiff_t classes, const RowFactor<T>& factor) {
@@ -283,27 +292,25 @@ void lanes_exp_sum(const Tile<T>& x, const Tile<T>& e, const T* m, const int64_t
         M wanted{};
         V logit{}, exponential{};
         if (TARGET) wanted = load_targets<T>(target + i);
-        for (ptrdiff_t j = 0; j < x.classes;) {
-            const ptrdiff_t end = j + GROUP < x.classes ? j + GROUP : x.classes;
-            for (; j < end; ++j, from += x.class_stride) {
-                V v = load(from);
-                ExpParts<V> exp = exp_parts<V, T>(v, row);
-                V value = fma(exp.power, exp.fraction, exp.power);
-                if (STORE) {
-                    store(to, value);
-                    to += e.class_stride;
-                }
-                if (TARGET) {
-                    M here = wanted == (Int)j;
-                    logit = select(here, v, logit);
-                    if (STORE) exponential = select(here, value, exponential);
-                }
-                M first = (v == top) & waiting;
-                waiting &= ~first;
-                sum.add((V)((M)exp.power & ~first), exp.fraction);
+        for (ptrdiff_t j = 0; j < x.classes; ++j, from += x.class_stride) {
+            V v = load(from);
+            ExpParts<V> exp = exp_parts<V, T>(v, row);
+            if (TARGET) {
+                M here = wanted == (Int)j;
+                logit = select(here, v, logit);
+                if (STORE) exponential = select(here, exp.value, exponential);
             }
-            sum.fold();
+            if (STORE) {
+                store(to, exp.value);
+                to += e.class_stride;
+            }
+            M first = (v == top) & waiting;
+            waiting &= ~first;
+            exp.value = (V)((M)exp.value & ~first);
+            exp.error = (V)((M)exp.error & ~first);
+            sum.add(exp);
         }
+        sum.finish();
         if (TARGET) {
             store(x_t + i, logit);
             if (STORE) store(e_t + i, exponential);
@@ -316,7 +323,7 @@ void lanes_exp_sum(const Tile<T>& x, const Tile<T>& e, const T* m, const int64_t
         } else {
             const HighLow unit = exp_of_maximum<T>(a, row.steps);
             store(sums->rest + i, sum.sum);
-            store(sums->rest_low + i, sum.error);
+            store(sums->rest_low + i, sum.lost);
             store(sums->unit + i, unit.high);
             store(sums->unit_low + i, unit.low);
         }
@@ -368,6 +375,7 @@ void exp_sum(const Tile<T>* x, const Tile<T>* e, const T* m, const ptrdiff_t* wh
     }
     typedef typename VectorOf<T>::V V;
     double a[CELOSS_BLOCK_ROWS], steps[CELOSS_BLOCK_ROWS], again[CELOSS_BLOCK_ROWS];
+    alignas(64) T room[GROUP * lanes_of<T>()];
     for (ptrdiff_t i = 0; i < x->rows; ++i) {
         const T* from = x->at + i * x->row_stride;
         const T* next_x = i < ahead ? from + x->rows * x->row_stride : nullptr;
@@ -381,7 +389,7 @@ void exp_sum(const Tile<T>* x, const Tile<T>* e, const T* m, const ptrdiff_t* wh
             sums->rest[i] = row_exp_sum<T, true>(from, to, x->classes, m[i], where[i], row, &maxima, sums->rest_low + i, next_x, next_e);
             if (target) e_t[i] = to[t];
         } else {
-            sums->rest[i] = row_exp_sum<T, false>(from, nullptr, x->classes, m[i], where[i], row, &maxima, sums->rest_low + i, next_x, nullptr);
+            sums->rest[i] = row_exp_sum<T, false>(from, room, x->classes, m[i], where[i], row, &maxima, sums->rest_low + i, next_x, nullptr);
         }
         a[i] = (double)(m[i] - row.shift[0]);
         steps[i] = (double)row.steps[0];

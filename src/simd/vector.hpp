@@ -151,6 +151,21 @@ CELOSS_INLINE F32 max_or_nan(F32 bound, F32 x) { return (F32)vmaxq_f32((float32x
 CELOSS_INLINE F64 max_or_nan(F64 bound, F64 x) { return (F64)vmaxq_f64((float64x2_t)bound, (float64x2_t)x); }
 #endif
 
+// The smaller of the two; x where x is NaN.
+#if defined(__AVX512F__)
+CELOSS_INLINE F32 min_or_nan(F32 bound, F32 x) { return (F32)_mm512_min_ps((__m512)bound, (__m512)x); }
+CELOSS_INLINE F64 min_or_nan(F64 bound, F64 x) { return (F64)_mm512_min_pd((__m512d)bound, (__m512d)x); }
+#elif defined(__AVX2__)
+CELOSS_INLINE F32 min_or_nan(F32 bound, F32 x) { return (F32)_mm256_min_ps((__m256)bound, (__m256)x); }
+CELOSS_INLINE F64 min_or_nan(F64 bound, F64 x) { return (F64)_mm256_min_pd((__m256d)bound, (__m256d)x); }
+#elif defined(__SSE2__)
+CELOSS_INLINE F32 min_or_nan(F32 bound, F32 x) { return (F32)_mm_min_ps((__m128)bound, (__m128)x); }
+CELOSS_INLINE F64 min_or_nan(F64 bound, F64 x) { return (F64)_mm_min_pd((__m128d)bound, (__m128d)x); }
+#else
+CELOSS_INLINE F32 min_or_nan(F32 bound, F32 x) { return (F32)vminq_f32((float32x4_t)bound, (float32x4_t)x); }
+CELOSS_INLINE F64 min_or_nan(F64 bound, F64 x) { return (F64)vminq_f64((float64x2_t)bound, (float64x2_t)x); }
+#endif
+
 CELOSS_INLINE F32 select(M32 where, F32 yes, F32 no) { return where ? yes : no; }
 CELOSS_INLINE F64 select(M64 where, F64 yes, F64 no) { return where ? yes : no; }
 template <class V> CELOSS_INLINE V absolute(V v) { return v < 0 ? -v : v; }
@@ -191,6 +206,18 @@ CELOSS_INLINE F64 widen_high(F32 v) { return (F64)vcvt_high_f64_f32((float32x4_t
 CELOSS_INLINE F32 narrow(F64 low, F64 high) {
     return (F32)vcombine_f32(vcvt_f32_f64((float64x2_t)low), vcvt_f32_f64((float64x2_t)high));
 }
+#endif
+
+// The same from memory.
+#if defined(__AVX512F__)
+CELOSS_INLINE F64 widen_low_at(const float* from) { return (F64)_mm512_cvtps_pd(_mm256_loadu_ps(from)); }
+CELOSS_INLINE F64 widen_high_at(const float* from) { return (F64)_mm512_cvtps_pd(_mm256_loadu_ps(from + 8)); }
+#elif defined(__AVX2__)
+CELOSS_INLINE F64 widen_low_at(const float* from) { return (F64)_mm256_cvtps_pd(_mm_loadu_ps(from)); }
+CELOSS_INLINE F64 widen_high_at(const float* from) { return (F64)_mm256_cvtps_pd(_mm_loadu_ps(from + 4)); }
+#else
+CELOSS_INLINE F64 widen_low_at(const float* from) { return widen_low(load(from)); }
+CELOSS_INLINE F64 widen_high_at(const float* from) { return widen_high(load(from)); }
 #endif
 
 // ---- reduce: one value of all lanes, always in the same tree order ------------------------------------------------------

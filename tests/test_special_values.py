@@ -1,0 +1,333 @@
+"""Section 4 of the contract: ignored rows, nothing to average, infinities, NaN, ties, one class, sizes of zero."""
+
+import warnings
+
+import numpy as np
+import pytest
+
+import celoss
+
+INF, NAN = np.inf, np.nan
+DTYPES = [np.float16, np.float32, np.float64]
+CLASS_COUNTS = [2, 3, 16, 17, 32, 33, 65, 1000]
+EVERY_FORM = ["plain", "weighted", "smoothed"]
+
+
+def options_of(form, classes, rows):
+    return {
+        "plain": {},
+        "weighted": {"weight": np.linspace(0.5, 2, classes), "sample_weight": np.linspace(1, 2, rows)},
+        "smoothed": {"label_smoothing": 0.1},
+    }[form]
+
+
+def rows_of(classes, dtype, rows=37):
+    rng = np.random.default_rng(classes)
+    return rng.standard_normal((rows, classes)).astype(dtype), rng.integers(0, classes, rows)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("classes", CLASS_COUNTS)
+@pytest.mark.parametrize("form", EVERY_FORM)
+def test_ignored_rows_are_never_read(form, classes, dtype, level):
+    x, target = rows_of(classes, dtype)
+    ignored = np.random.default_rng(1).random(37) < 0.5
+    ignored[:5] = [True, False, True, True, False]
+    target[ignored] = -100
+    options = options_of(form, classes, 37)
+    expected = celoss.cross_entropy_with_grad(np.where(ignored[:, None], dtype(0), x), target, reduction="none", **options)
+    assert not expected[0][ignored].any() and not expected[1][ignored].any()
+    mean = celoss.cross_entropy(np.where(ignored[:, None], dtype(0), x), target, **options)
+    for poison in (NAN, INF, -INF):
+        poisoned = np.where(ignored[:, None], dtype(poison), x)
+        loss, grad = celoss.cross_entropy_with_grad(poisoned, target, reduction="none", **options)
+        np.testing.assert_array_equal(loss, expected[0])
+        np.testing.assert_array_equal(grad, expected[1])
+        assert celoss.cross_entropy(poisoned, target, **options) == mean
+        out = np.full_like(x, 5)
+        celoss.cross_entropy_with_grad(poisoned, target, out=out, **options)
+        assert not out[ignored].any()
+        assert not np.signbit(out[ignored]).any()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("classes", [1, *CLASS_COUNTS])
+@pytest.mark.parametrize("form", EVERY_FORM)
+def test_nothing_to_average(form, classes, dtype, level):
+    """All ignored: the mean is NaN, the gradient 0, the sum 0; no warning (PyTorch #70348, #75181)."""
+    x = np.full((5, classes), NAN, dtype)
+    target = np.full(5, -100)
+    options = options_of(form, classes, 5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        loss, grad = celoss.cross_entropy_with_grad(x, target, **options)
+        assert np.isnan(loss) and not grad.any()
+        loss, grad = celoss.cross_entropy_with_grad(x, target, out=x.copy(), **options)
+        assert np.isnan(loss) and not grad.any()
+        assert np.isnan(celoss.cross_entropy(x, target, **options))
+        loss, grad = celoss.cross_entropy_with_grad(x, target, reduction="sum", **options)
+        assert loss == 0 and not grad.any()
+        loss, grad = celoss.cross_entropy_with_grad(x, target, reduction="none", **options)
+        assert not loss.any() and not grad.any()
+        loss, grad = celoss.cross_entropy_with_grad(x, target, normalizer=3, **options)
+        assert loss == 0 and not grad.any()
+
+
+@pytest.mark.parametrize("classes", [3, 40])
+@pytest.mark.parametrize("form", ["indices", "probabilities"])
+def test_weights_that_sum_to_zero(form, classes, level):
+    x, target = rows_of(classes, np.float32, 6)
+    if form == "probabilities":
+        target = np.full(x.shape, 1 / classes)
+    for options in ({"weight": np.zeros(classes)}, {"sample_weight": 0.0}):
+        if form == "probabilities" and "weight" in options:
+            continue  # class weights are not in that denominator
+        loss, grad = celoss.cross_entropy_with_grad(x, target, **options)
+        assert np.isnan(loss) and not grad.any()
+        loss, grad = celoss.cross_entropy_with_grad(x, target, reduction="sum", **options)
+        assert loss == 0 and not grad.any()
+        loss, grad = celoss.cross_entropy_with_grad(x, target, normalizer=2, **options)
+        assert loss == 0 and not grad.any()
+
+
+def test_target_is_read_even_where_nothing_counts():
+    with pytest.raises(IndexError, match=r"target\[1\] = 3 "):
+        celoss.cross_entropy(np.zeros((2, 3)), [0, 3], weight=[0, 0, 0])
+    with pytest.raises(IndexError, match=r"target\[1\] = 3 "):
+        celoss.cross_entropy(np.zeros((2, 3)), [0, 3], sample_weight=[1, 0])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("classes", CLASS_COUNTS)
+@pytest.mark.parametrize("form", EVERY_FORM)
+@pytest.mark.parametrize("bad", [NAN, INF])
+def test_nan_and_infinity_stay_in_their_row(bad, form, classes, dtype, level):
+    x, target = rows_of(classes, dtype)
+    options = options_of(form, classes, 37)
+    expected = celoss.cross_entropy_with_grad(x, target, reduction="none", **options)
+    for row in (0, 5, 16, 36):
+        for column in {0, classes // 2, classes - 1, int(target[row])}:
+            spoilt = x.copy()
+            spoilt[row, column] = bad
+            loss, grad = celoss.cross_entropy_with_grad(spoilt, target, reduction="none", **options)
+            assert np.isnan(loss[row]) and np.isnan(grad[row]).all(), (row, column)
+            others = np.arange(37) != row
+            np.testing.assert_array_equal(loss[others], expected[0][others])
+            np.testing.assert_array_equal(grad[others], expected[1][others])
+            assert np.isnan(celoss.cross_entropy(spoilt, target, **options))
+            assert np.isnan(celoss.cross_entropy(spoilt, target, reduction="none", **options)[row])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(2, 70_001), (1, 300_001)])
+@pytest.mark.parametrize("bad", [NAN, INF])
+def test_nan_and_infinity_in_long_rows(bad, shape, dtype, level):
+    rng = np.random.default_rng(2)
+    x = rng.standard_normal(shape).astype(dtype)
+    for column in (0, 40_000, shape[1] - 1):
+        spoilt = x.copy()
+        spoilt[0, column] = bad
+        loss, grad = celoss.cross_entropy_with_grad(spoilt, [7] * shape[0], reduction="none")
+        assert np.isnan(loss[0]) and np.isnan(grad[0]).all()
+        assert np.isfinite(loss[1:]).all() and np.isfinite(grad[1:]).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("classes", CLASS_COUNTS)
+def test_several_bad_values_in_a_row(classes, dtype, level):
+    """+inf beside NaN, two of +inf, -inf beside +inf: still NaN."""
+    x, _ = rows_of(classes, dtype, 4)
+    x[0, :2] = [INF, NAN]
+    x[1, :2] = [INF, INF]
+    x[2, :2] = [-INF, INF]
+    x[3, :] = NAN
+    loss, grad = celoss.cross_entropy_with_grad(x, [0, 1, 0, 1], reduction="none")
+    assert np.isnan(loss).all() and np.isnan(grad).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("classes", CLASS_COUNTS)
+def test_minus_infinity_marks_an_impossible_class(classes, dtype, level):
+    """p = 0, gradient exactly 0; the others are as if the class were not there."""
+    x, target = rows_of(classes, dtype)
+    impossible = (target + 1) % classes
+    x[np.arange(37), impossible] = -INF
+    loss, grad = celoss.cross_entropy_with_grad(x, target, reduction="none")
+    assert np.isfinite(loss).all() and np.isfinite(grad).all()
+    assert not grad[np.arange(37), impossible].any()
+    smaller = np.array([np.delete(row, k) for row, k in zip(x, impossible, strict=True)])
+    moved = target - (impossible < target)
+    expected, _ = celoss.cross_entropy_with_grad(smaller, moved, reduction="none")
+    np.testing.assert_allclose(loss, expected, rtol=4 * np.finfo(loss.dtype).eps, atol=0)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("classes", CLASS_COUNTS)
+def test_minus_infinity_at_the_target(classes, dtype, level):
+    x, target = rows_of(classes, dtype)
+    x[np.arange(37), target] = -INF
+    loss, grad = celoss.cross_entropy_with_grad(x, target, reduction="none")
+    assert (loss == INF).all()
+    np.testing.assert_array_equal(grad[np.arange(37), target], -1)
+    rest = grad.copy()
+    rest[np.arange(37), target] = 0
+    assert (rest >= 0).all()
+    np.testing.assert_allclose(rest.sum(axis=1, dtype=np.float64), 1, rtol=classes * np.finfo(dtype).eps)
+    assert celoss.cross_entropy(x, target) == INF
+    loss, grad = celoss.cross_entropy_with_grad(x, target, weight=np.zeros(classes), reduction="none")
+    assert not loss.any() and not grad.any()
+    loss, grad = celoss.cross_entropy_with_grad(x, target, sample_weight=0.0, reduction="none")
+    assert not loss.any() and not grad.any()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("classes", CLASS_COUNTS)
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_all_minus_infinity(smoothing, classes, dtype, level):
+    x, target = rows_of(classes, dtype)
+    x[3] = -INF
+    loss, grad = celoss.cross_entropy_with_grad(x, target, reduction="none", label_smoothing=smoothing)
+    assert np.isnan(loss[3]) and np.isnan(grad[3]).all()
+    assert np.isfinite(np.delete(loss, 3)).all() and np.isfinite(np.delete(grad, 3, axis=0)).all()
+    q = np.full(x.shape, 1 / classes, dtype)
+    loss, grad = celoss.cross_entropy_with_grad(x, q, reduction="none", label_smoothing=smoothing)
+    assert np.isnan(loss[3]) and np.isnan(grad[3]).all()
+    assert np.isfinite(np.delete(loss, 3)).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("classes", CLASS_COUNTS)
+def test_smoothing_over_an_impossible_class_is_infinite(classes, dtype, level):
+    """Some mass lies on it; its gradient is -ε/C, finite."""
+    x, target = rows_of(classes, dtype)
+    impossible = (target + 1) % classes
+    x[np.arange(37), impossible] = -INF
+    loss, grad = celoss.cross_entropy_with_grad(x, target, reduction="none", label_smoothing=0.5)
+    assert (loss == INF).all() and np.isfinite(grad).all()
+    np.testing.assert_allclose(
+        grad[np.arange(37), impossible].astype(np.float64), -0.5 / classes, rtol=4 * float(np.finfo(dtype).eps)
+    )
+    # A class of weight 0 has no share of it.
+    weight = np.ones(classes)
+    weight[impossible[0]] = 0
+    loss, grad = celoss.cross_entropy_with_grad(
+        x[:1], target[:1], reduction="none", label_smoothing=0.5, weight=weight
+    )
+    assert np.isfinite(loss).all() and grad[0, impossible[0]] == 0
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("classes", CLASS_COUNTS)
+def test_probability_zero_of_an_impossible_class_counts_zero(classes, dtype, level):
+    x, _ = rows_of(classes, dtype)
+    q = np.random.default_rng(3).uniform(0.25, 1, x.shape).astype(dtype)
+    x[:, 1], q[:, 1] = -INF, 0
+    loss, grad = celoss.cross_entropy_with_grad(x, q, reduction="none")
+    assert np.isfinite(loss).all() and np.isfinite(grad).all() and not grad[:, 1].any()
+    q[5, 1] = 0.5
+    loss, grad = celoss.cross_entropy_with_grad(x, q, reduction="none")
+    assert loss[5] == INF and grad[5, 1] == -0.5 and np.isfinite(grad).all()
+    assert np.isfinite(np.delete(loss, 5)).all()
+
+
+@pytest.mark.parametrize("classes", [2, 3, 16, 33, 200])
+def test_nan_in_probabilities_stays_in_its_row(classes, level):
+    x, _ = rows_of(classes, np.float32)
+    q = np.full(x.shape, 1 / classes, np.float32)
+    expected = celoss.cross_entropy_with_grad(x, q, reduction="none")
+    q[4, 1] = NAN
+    loss, grad = celoss.cross_entropy_with_grad(x, q, reduction="none")
+    assert np.isnan(loss[4]) and np.isnan(grad[4]).all()
+    others = np.arange(37) != 4
+    np.testing.assert_array_equal(loss[others], expected[0][others])
+    np.testing.assert_array_equal(grad[others], expected[1][others])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("value", [0.0, -7.5, 60000.0, 6e-8, -INF, INF, NAN])
+def test_one_class(value, dtype, level):
+    """The loss is exactly 0 and so is the gradient, unless the row has no probabilities."""
+    x, target = np.full((20, 1), value, dtype), np.zeros(20, int)
+    loss, grad = celoss.cross_entropy_with_grad(x, target, reduction="none")
+    expected = 0.0 if np.isfinite(value) else NAN
+    np.testing.assert_array_equal(loss, np.full(20, expected))
+    np.testing.assert_array_equal(grad, np.full((20, 1), expected))
+    if expected == 0:
+        assert celoss.cross_entropy(x, target) == 0
+        loss, grad = celoss.cross_entropy_with_grad(x, np.ones_like(x), label_smoothing=0.5)
+        assert loss == 0 and not grad.any()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("classes", CLASS_COUNTS)
+def test_ties(classes, dtype, level):
+    x = np.full((classes, classes), 3, dtype)
+    loss, grad = celoss.cross_entropy_with_grad(x, np.arange(classes), reduction="none")
+    np.testing.assert_allclose(loss, np.log(classes), rtol=2 * np.finfo(dtype).eps)
+    expected = np.full((classes, classes), 1 / classes) - np.eye(classes)
+    np.testing.assert_allclose(grad, expected, rtol=4 * np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("classes", CLASS_COUNTS)
+def test_largest_numbers(classes, dtype, level):
+    """The difference of two logits may overflow: the loss is then infinite or 0, the gradient 0 or one-hot, never NaN."""
+    big = np.finfo(dtype).max
+    x = np.zeros((4, classes), dtype)
+    x[0, 0] = big
+    x[1, 0] = -big
+    x[2, :2] = [big, -big]
+    x[3, :] = big
+    loss, grad = celoss.cross_entropy_with_grad(x, [0, 1, 0, 1], reduction="none")
+    assert loss[0] == 0 and not grad[0].any()
+    assert loss[1] == pytest.approx(np.log(classes - 1)) and grad[1, 0] == 0
+    assert loss[2] == 0 and not grad[2].any()
+    assert loss[3] == pytest.approx(np.log(classes))
+    loss, grad = celoss.cross_entropy_with_grad(x, [1, 0, 1, 0], reduction="none")
+    assert loss[0] == pytest.approx(big) and grad[0, 0] == 1 and grad[0, 1] == -1
+    assert loss[1] == pytest.approx(big) and grad[1, 0] == -1
+    assert loss[2] >= big and grad[2, 0] == 1 and grad[2, 1] == -1
+    assert not np.isnan(grad).any()
+
+
+def test_zero_classes():
+    with pytest.raises(ValueError, match="no class"):
+        celoss.cross_entropy(np.empty((3, 0)), np.zeros(3, int))
+    with pytest.raises(ValueError, match="no class"):
+        celoss.cross_entropy(np.empty((3, 0)), np.empty((3, 0)))
+    with pytest.raises(ValueError, match="no class"):
+        celoss.cross_entropy(np.empty((3, 0)), np.full(3, -100))
+
+
+@pytest.mark.parametrize("form", ["indices", "probabilities"])
+@pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.1}, {"weight": np.ones(4)}])
+def test_no_rows(form, options):
+    x = np.empty((0, 4), np.float32)
+    target = np.empty(0, int) if form == "indices" else np.empty((0, 4), np.float32)
+    loss, grad = celoss.cross_entropy_with_grad(x, target, **options)
+    assert np.isnan(loss) and grad.shape == (0, 4)
+    assert celoss.cross_entropy(x, target, reduction="sum", **options) == 0
+    assert celoss.cross_entropy(x, target, normalizer=2, **options) == 0
+    assert celoss.cross_entropy(x, target, reduction="none", **options).shape == (0,)
+
+
+def test_sum_and_mean_are_float64():
+    """2^24 losses of float32 size would stop growing in float32 (PyTorch #55657)."""
+    x = np.broadcast_to(np.zeros(2, np.float32), (2**20, 2))
+    total = celoss.cross_entropy(x, np.zeros(2**20, np.int8), reduction="sum")
+    assert total == pytest.approx(2**20 * np.log(2), rel=1e-7)
+    mean = celoss.cross_entropy(x.astype(np.float64), np.zeros(2**20, np.int8))
+    assert mean == pytest.approx(np.log(2), rel=1e-14)
+
+
+def test_no_warnings_and_no_floating_point_flags(level):
+    """NumPy's error state is neither read nor raised: overflow and NaN inside are part of the result."""
+    x = np.array([[1e30, -1e30, 0], [NAN, 0, 0], [INF, 0, 0], [-INF, -INF, -INF]], np.float32)
+    with np.errstate(all="raise"), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for dtype in (np.float32, np.float64, np.float16):
+            with np.errstate(over="ignore"):
+                logits = x.astype(dtype)
+            celoss.cross_entropy_with_grad(logits, [0, 1, 2, 0])
+            celoss.cross_entropy_with_grad(logits, np.zeros_like(logits), label_smoothing=0.5, reduction="none")
+            np.float64(1) * np.float64(2)
