@@ -99,16 +99,16 @@ def as_bits(array: Array, storage: int) -> Array:
     return array.view(np.uint16) if storage == BFLOAT16 else array
 
 
-def as_axis(axis: Any, ndim: int) -> int:
+def as_axis(axis: Any, ndim: int, name: str = "logits") -> int:
     """The class axis, counted from the front."""
     try:
         number = operator.index(axis)
     except TypeError:
         raise TypeError(f"axis must be an integer, got {axis!r}") from None
     if ndim == 0:
-        raise ValueError("logits have no dimension; expected at least one, the classes")
+        raise ValueError(f"{name} has no dimension; expected at least one, the classes")
     if not -ndim <= number < ndim:
-        raise ValueError(f"axis {number} is out of range for logits with {ndim} dimension{'s' * (ndim != 1)}")
+        raise ValueError(f"axis {number} is out of range for {name} with {ndim} dimension{'s' * (ndim != 1)}")
     return number % ndim
 
 
@@ -288,23 +288,48 @@ def out_of_range(target: Any, classes: int, ignore_index: int, row: int = -1) ->
     return IndexError(f"{_item('target', where)} = {array[where]} is not in [0, {classes}) and is not ignore_index={ignore_index}")
 
 
-def as_out(out: Any, logits: Array, given: Array, others: dict[str, Array | None]) -> Array:
-    """The array that receives the gradient. `given` is the user's own logits array; `others` are inputs it must not overlap."""
+def _overlap(a: Array, b: Array) -> bool:
+    """Whether two arrays share an element; True where that is too hard to tell."""
+    try:
+        return np.may_share_memory(a, b) and np.shares_memory(a, b, max_work=10_000_000)
+    except np.exceptions.TooHardError:
+        return True
+
+
+def _overlaps_itself(a: Array) -> bool:
+    """Whether two elements of an array share memory."""
+    reach = a.itemsize
+    for stride, size in sorted((abs(stride), size) for stride, size in zip(a.strides, a.shape, strict=True) if size > 1):
+        if stride < reach:
+            break
+        reach += stride * (size - 1)
+    else:
+        return False
+    offsets = np.zeros((), np.int64)  # strides that interleave or overlap: look at every element
+    for stride, size in zip(a.strides, a.shape, strict=True):
+        offsets = offsets[..., None] + np.arange(size) * stride
+    return bool((np.diff(np.sort(offsets, axis=None)) < a.itemsize).any())
+
+
+def as_out(out: Any, logits: Array, given: Array, others: dict[str, Any], name: str = "logits") -> Array:
+    """The array that receives the result. `given` is the user's own array of logits; `others` are inputs it must not overlap."""
     if not isinstance(out, np.ndarray):
         raise TypeError(f"out must be a NumPy array, got {type(out).__name__}")
+    if isinstance(out, np.ma.MaskedArray):
+        raise TypeError("out is a masked array; pass out.data")
     if out.shape != logits.shape or out.dtype != logits.dtype:
-        raise ValueError(f"out is {_described(out)}; expected {_described(logits)}, as the logits are")
+        raise ValueError(f"out is {_described(out)}; expected {_described(logits)}, as {name} is")
     if not out.flags.writeable:
-        raise ValueError("out is read-only; it receives the gradient")
+        raise ValueError("out is read-only; it receives the result")
     same = (
         out.__array_interface__["data"] == given.__array_interface__["data"] or (out.ctypes.data == given.ctypes.data)
     ) and out.strides == given.strides
-    if not same and np.may_share_memory(out, given) and np.shares_memory(out, given, max_work=10_000_000):
-        raise ValueError("out overlaps logits partly; pass logits itself, or an array apart from it")
+    if not same and _overlap(out, given):
+        raise ValueError(f"out overlaps {name} partly; pass {name} itself, or an array apart from it")
     for name, other in others.items():
-        if other is not None and np.may_share_memory(out, other) and np.shares_memory(out, other, max_work=10_000_000):
+        if other is not None and _overlap(out, as_array(other, name)):
             raise ValueError(f"out overlaps {name}; it must be apart from every input but logits")
-    if any(stride == 0 and size > 1 for stride, size in zip(out.strides, out.shape, strict=True)):
+    if _overlaps_itself(out):
         raise ValueError(f"out has strides {out.strides}, so that several of its elements share memory")
     return out
 
@@ -340,12 +365,7 @@ def cross_entropy_arguments(
     upstream = as_upstream(grad_output, rows, reduction) if want_grad else None
     grad = None
     if want_grad:
-        others = {
-            "target": target if isinstance(target, np.ndarray) else None,
-            "weight": weight if isinstance(weight, np.ndarray) else None,
-            "sample_weight": sample_weight if isinstance(sample_weight, np.ndarray) else None,
-            "grad_output": grad_output if isinstance(grad_output, np.ndarray) else None,
-        }
+        others = {"target": target, "weight": weight, "sample_weight": sample_weight, "grad_output": grad_output}
         grad = np.empty(x.shape, x.dtype) if out is None else as_out(out, x, given, others)
     row_loss = np.empty(rows, np.float64 if storage == FLOAT64 else np.float32) if reduction == REDUCTIONS["none"] else None
     arguments = CrossEntropyArguments(
@@ -365,6 +385,110 @@ def cross_entropy_arguments(
         want_grad=want_grad,
         out=None if grad is None else as_bits(grad, storage),
         row_loss=row_loss,
+        n_threads=as_n_threads(n_threads),
+    )
+    return arguments, grad
+
+
+def activation_arguments(x: Any, axis: Any, out: Any) -> tuple[Array, int, int, Array]:
+    """Scores, their storage, the class axis (None: there is none), and the array for the result in the dtype the user sees."""
+    given = as_array(x, "x")
+    array, storage = as_logits(given, "x")
+    if axis is not None:
+        axis = as_axis(axis, array.ndim, "x")
+        if array.shape[axis] == 0 and np.prod(array.shape[:axis] + array.shape[axis + 1 :], dtype=np.int64) > 0:
+            raise ValueError(f"x of shape {array.shape} has no class along axis {axis}")
+    result = np.empty(array.shape, array.dtype) if out is None else as_out(out, array, given, {}, "x")
+    return array, storage, axis, result
+
+
+# How integer labels are stored: the codes of `LabelStorage` in src/simd/block_ops.h.
+_LABEL_STORAGE = {"int8": 4, "uint8": 5, "bool": 5, "int32": 6, "int64": 7}
+
+
+class BinaryArguments(NamedTuple):
+    """Arguments of `_kernels.binary_loss` behind the first, in its order."""
+
+    logits: Array
+    storage: int
+    target: Array
+    target_storage: int
+    weight: Array | None
+    pos_weight: Array | None
+    label_smoothing: float
+    reduction: int
+    normalizer: float
+    upstream: float | NDArray[np.float64] | None
+    want_grad: bool
+    out: Array | None
+    loss: Array | None
+    n_threads: int
+
+
+def as_labels(target: Any, shape: tuple[int, ...]) -> tuple[Array, int]:
+    """Labels of binary losses as the kernel can read them, and how they are stored."""
+    array = as_array(target, "target")
+    if array.dtype.name not in _STORAGE and array.dtype.kind not in "biu":
+        raise TypeError(f"target has dtype {array.dtype}; expected labels in [0, 1]: bool, an integer dtype or a floating one")
+    if array.shape != shape:
+        raise ValueError(f"target has shape {array.shape}; expected the logits' shape {shape}, one label for each score")
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
+    if array.dtype.kind == "b":
+        array = array.view(np.uint8)
+    storage = _STORAGE.get(array.dtype.name, _LABEL_STORAGE.get(array.dtype.name))
+    if storage is None:
+        array, storage = array.astype(np.float64), FLOAT64
+    return as_bits(array, storage), storage
+
+
+def as_element_weight(value: ArrayLike | None, shape: tuple[int, ...], name: str) -> Array | None:
+    """Weights >= 0 seen in the logits' shape; nothing is copied to get there."""
+    if value is None:
+        return None
+    array = _as_weights(value, name)
+    try:
+        return np.broadcast_to(array, shape)
+    except ValueError:
+        raise ValueError(f"{name} of shape {array.shape} does not broadcast to the logits' shape {shape}") from None
+
+
+def binary_arguments(
+    logits: Any,
+    target: Any,
+    weight: Any,
+    pos_weight: Any,
+    label_smoothing: Any,
+    reduction: Any,
+    normalizer: Any,
+    n_threads: Any,
+    want_grad: bool,
+    grad_output: Any = None,
+    out: Any = None,
+) -> tuple[BinaryArguments, Array | None]:
+    """Check everything; the kernel's arguments, and the gradient in the dtype that the user sees."""
+    given = as_array(logits, "logits")
+    z, storage = as_logits(given)
+    code = as_reduction(reduction)
+    y, y_storage = as_labels(target, z.shape)
+    grad = None
+    if want_grad:
+        others = {"target": target, "weight": weight, "pos_weight": pos_weight, "grad_output": grad_output}
+        grad = np.empty(z.shape, z.dtype) if out is None else as_out(out, z, given, others)
+    arguments = BinaryArguments(
+        logits=as_bits(z, storage),
+        storage=storage,
+        target=y,
+        target_storage=y_storage,
+        weight=as_element_weight(weight, z.shape, "weight"),
+        pos_weight=as_element_weight(pos_weight, z.shape, "pos_weight"),
+        label_smoothing=as_label_smoothing(label_smoothing),
+        reduction=code,
+        normalizer=as_normalizer(normalizer),
+        upstream=as_upstream(grad_output, z.shape, code) if want_grad else None,
+        want_grad=want_grad,
+        out=None if grad is None else as_bits(grad, storage),
+        loss=np.empty(z.shape, np.float64 if storage == FLOAT64 else np.float32) if code == REDUCTIONS["none"] else None,
         n_threads=as_n_threads(n_threads),
     )
     return arguments, grad

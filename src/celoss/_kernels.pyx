@@ -6,7 +6,7 @@ Data reaches this module checked (by `_arguments`, or by the fast path here), ex
 tested where a target is read. Nothing below this file knows Python; nothing in it knows an instruction set.
 """
 cimport numpy as cnp
-from libc.math cimport NAN
+from libc.math cimport INFINITY, NAN
 from libc.stdint cimport int32_t, int64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
@@ -27,6 +27,7 @@ cdef extern from "simd/block_ops.h" nogil:
     enum: CELOSS_BLOCK_ROWS
     enum: SEEN_KEPT, SEEN_IGNORED, SEEN_OUT_OF_RANGE
     enum: STORED_FLOAT32, STORED_FLOAT64, STORED_FLOAT16, STORED_BFLOAT16
+    enum: STORED_INT8, STORED_UINT8, STORED_INT32, STORED_INT64
 
     cdef cppclass Tile[T]:
         T* at
@@ -42,6 +43,18 @@ cdef extern from "simd/block_ops.h" nogil:
         Py_ssize_t q_row_stride, q_class_stride
         const T* w
         double keep, add
+
+    cdef cppclass BinaryBlock[T]:
+        int loss_kind
+        Py_ssize_t n
+        const T* z
+        const T* y
+        double keep, add, factor
+        const double* weight
+        const double* pos_weight
+        const double* upstream
+        T* loss
+        T* grad
 
     cdef struct RowSums:
         double* rest
@@ -63,6 +76,13 @@ cdef extern from "simd/block_ops.h" nogil:
         void blend_sums(const Tile[T]*, const Blend[T]*, const T*, double*, double*)
         void load_tile(const Matrix*, const Tile[T]*)
         void store_tile(const Tile[T]*, const Matrix*)
+        void log_probability(const Tile[T]*, const Tile[T]*, const T*, const RowSums*)
+        void first_maximum(const Tile[T]*, const T*, int64_t*)
+        void mass_without(const Tile[T]*, const int64_t*, double*)
+        void sigmoid(Py_ssize_t, const T*, T*)
+        void log_sigmoid(Py_ssize_t, const T*, T*)
+        double binary(const BinaryBlock[T]*)
+        void load_labels(const Matrix*, const Tile[T]*)
 
     cdef struct BlockOpsTable:
         const char* level
@@ -72,6 +92,10 @@ cdef extern from "simd/block_ops.h" nogil:
         Py_ssize_t (*count_other_than_i32)(const int32_t*, Py_ssize_t, int64_t) noexcept nogil
         int (*read_targets_i64)(const int64_t*, Py_ssize_t, int64_t, int64_t, int64_t*) noexcept nogil
         int (*read_targets_i32)(const int32_t*, Py_ssize_t, int64_t, int64_t, int64_t*) noexcept nogil
+        void (*brier_sums)(const Tile[double]*, const Blend[double]*, const int64_t*, const double*, double*,
+                           double*) noexcept nogil
+        void (*brier_gradient)(const Tile[double]*, const Tile[double]*, const Blend[double]*, const double*, const double*,
+                               const double*) noexcept nogil
 
     cdef cppclass Level:
         const char* name
@@ -98,9 +122,12 @@ cdef extern from *:
 cdef enum:
     # Up to this many classes the rows are the lanes of the vectors; above it, the classes are.
     FEW_CLASSES = 32
-    # A block's logits (and as much again for its exponentials) stay in the first-level cache ...
-    BLOCK_BYTES = 16384
-    # ... in at most CELOSS_BLOCK_ROWS rows, the length of the per-row arrays.
+    # Rows whose losses are summed together: a tile of them stays in the second-level cache, and they are at most
+    # CELOSS_BLOCK_ROWS, the length of the per-row arrays.
+    BLOCK_BYTES = 131072
+    # Of a block, so many go through the passes together that logits and exponentials stay in the first-level cache; where
+    # they are copied to a tile first, the whole block (long runs cost fewer cache lines and pages).
+    STRETCH_BYTES = 16384
     # What a thread takes at a time: 5 to 20 microseconds of work. Fixed, since the final sum runs over chunks.
     CHUNK_NUMBERS = 32768
     # One more thread for every so many numbers: about 50 microseconds of work each.
@@ -182,8 +209,9 @@ cdef struct Layout:
     int storage
 
 cdef struct Call:
+    int operation                   # 0: cross-entropy; others: RowOperation in _activations.pxi
     Py_ssize_t rows, classes, inner_rows
-    Py_ssize_t chunk_rows, block_rows
+    Py_ssize_t chunk_rows, block_rows, stretch_rows
     int few_classes, soft
     Layout x, g, q                  # g.at is NULL: loss only. q.at is NULL: targets are class indices
     const char* target              # contiguous, int64 or int32
@@ -473,7 +501,7 @@ cdef double run_block(const Call* c, Py_ssize_t n, Py_ssize_t rows, char* scratc
     while done < rows:
         outer = (n + done) // c.inner_rows
         inner = (n + done) - outer * c.inner_rows
-        stretch = min(rows - done, c.inner_rows - inner)
+        stretch = min(min(rows - done, c.inner_rows - inner), c.stretch_rows)
         seen = SEEN_KEPT
         if not c.soft:
             if c.target_size == 8:
@@ -801,6 +829,8 @@ cdef bint run_call(Call* c, int limit, double* loss) noexcept nogil:
     cdef size_t scratch
     cdef PoolWork work = chunk_of_doubles if size == 8 else chunk_of_floats
     cdef bint ran
+    if c.operation:
+        return run_row_operation(c, limit, loss)
     threads = max(<Py_ssize_t>1, min(<Py_ssize_t>limit, c.rows * c.classes // NUMBERS_PER_THREAD))
     if c.classes * size > LONG_ROW_BYTES or (c.rows < FEW_ROWS and c.classes >= LONG_AMONG_FEW):
         c.few_classes = False
@@ -811,10 +841,15 @@ cdef bint run_call(Call* c, int limit, double* loss) noexcept nogil:
     c.block_rows = max(<Py_ssize_t>1, min(<Py_ssize_t>CELOSS_BLOCK_ROWS, BLOCK_BYTES // (c.classes * size)))
     if c.few_classes:
         c.block_rows = max(<Py_ssize_t>CELOSS_LANE_GROUP, c.block_rows // CELOSS_LANE_GROUP * CELOSS_LANE_GROUP)
+    c.stretch_rows = c.block_rows
+    if c.few_classes or not needs_tile(c):
+        c.stretch_rows = max(<Py_ssize_t>1, min(c.block_rows, STRETCH_BYTES // (c.classes * size)))
+        if c.few_classes:
+            c.stretch_rows = max(<Py_ssize_t>CELOSS_LANE_GROUP, c.stretch_rows // CELOSS_LANE_GROUP * CELOSS_LANE_GROUP)
     c.chunk_rows = max(c.block_rows, CHUNK_NUMBERS // c.classes // c.block_rows * c.block_rows)
     chunks = (c.rows + c.chunk_rows - 1) // c.chunk_rows
     tiles = 2 if c.soft else 1 if needs_tile(c) else 0
-    scratch = sizeof(Rows) + <size_t>((c.block_rows + CELOSS_LANE_GROUP) * c.classes * size * tiles)
+    scratch = sizeof(Rows) + <size_t>((c.stretch_rows + CELOSS_LANE_GROUP) * c.classes * size * tiles)
     c.chunk_loss = <double*>malloc(<size_t>(chunks + 1) * sizeof(double))
     if c.chunk_loss == NULL:
         return False
@@ -912,6 +947,7 @@ def plain_cross_entropy(logits, target, ignore_index, int reduction, bint want_g
     shape = cnp.PyArray_DIMS(x)
     c.rows = shape[0]
     c.classes = shape[1]
+    c.operation = 0
     if c.classes < 1 or cnp.PyArray_DIM(y, 0) != c.rows:
         return None
     grad = None
@@ -1008,7 +1044,7 @@ def inner_dimensions(arrays, int axis):
 
 def cross_entropy(cnp.ndarray logits, int storage, int axis, cnp.ndarray target, cnp.ndarray probabilities, int q_storage,
                   weight, cnp.ndarray sample_weight, ignore_index, double smoothing, int reduction, double normalizer,
-                  upstream, bint want_grad, cnp.ndarray out, cnp.ndarray row_loss, int limit):
+                  upstream, bint want_grad, cnp.ndarray out, cnp.ndarray row_loss, int limit, int operation=0):
     """The general path, on arguments that `_arguments.cross_entropy_arguments` has brought into this form."""
     cdef Call c
     arithmetic = np.float64 if storage == STORED_FLOAT64 else np.float32
@@ -1018,6 +1054,7 @@ def cross_entropy(cnp.ndarray logits, int storage, int axis, cnp.ndarray target,
     cdef cnp.ndarray weight64 = None, weight_here = None, row_upstream = None
     keep = [set_layout(&c.x, logits, storage, axis, inner_dims)]
     c.classes = logits.shape[axis]
+    c.operation = operation
     c.rows = 1
     for d in range(logits.ndim):
         if d != axis:
@@ -1065,3 +1102,6 @@ def cross_entropy(cnp.ndarray logits, int storage, int axis, cnp.ndarray target,
         c.row_loss = <char*>cnp.PyArray_DATA(row_loss)
         c.row_loss_size = <int>row_loss.itemsize
     return run(&c, reduction, normalizer, scalar_upstream, row_loss, out, limit if limit > 0 else thread_limit.load())
+
+
+include "_activations.pxi"

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from celoss import losses
-from celoss._arguments import as_array, as_logits
+from celoss._arguments import REDUCTIONS, as_array, as_logits, as_upstream
 
-__all__ = ["CrossEntropyLoss"]
+__all__ = ["BinaryCrossEntropyLoss", "CrossEntropyLoss"]
 
 
 class CrossEntropyLoss:
@@ -61,11 +61,17 @@ class CrossEntropyLoss:
         self._buffer: NDArray[Any] | None = None
         self._grad: NDArray[Any] | None = None
 
+    _loss_with_grad = staticmethod(losses.cross_entropy_with_grad)
+
+    def _class_axis(self, ndim: int) -> int | None:
+        """The axis that the loss's shape lacks, counted from the front."""
+        return int(self.options["axis"]) % ndim
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self.options.items())})"
 
     def __call__(self, logits: ArrayLike, target: ArrayLike) -> float | NDArray[Any]:
-        """The loss of `logits` against `target`, as from `cross_entropy`."""
+        """The loss of `logits` against `target`, as from the function of the same name."""
         self._grad = None
         array = as_array(logits, "logits")
         buffer = self._buffer
@@ -73,7 +79,7 @@ class CrossEntropyLoss:
             array, _ = as_logits(array)
             if buffer is None or buffer.shape != array.shape or buffer.dtype != array.dtype:
                 self._buffer = buffer = np.empty(array.shape, array.dtype)
-        loss, self._grad = losses.cross_entropy_with_grad(array, target, out=buffer, **self.options)
+        loss, self._grad = self._loss_with_grad(array, target, out=buffer, **self.options)
         return loss
 
     def backward(self, grad_output: ArrayLike = 1.0) -> NDArray[Any]:
@@ -98,12 +104,60 @@ class CrossEntropyLoss:
             raise RuntimeError("backward() was called before a loss was computed; call the criterion first")
         if isinstance(grad_output, float) and grad_output == 1.0:
             return self._grad
-        factor = as_array(grad_output, "grad_output")
-        if factor.ndim:
-            axis = self.options["axis"] % self._grad.ndim
-            rows = self._grad.shape[:axis] + self._grad.shape[axis + 1 :]
-            if self.options["reduction"] != "none" or factor.shape != rows:
-                expected = f"a number or the loss's shape {rows}" if self.options["reduction"] == "none" else "a number"
-                raise ValueError(f"grad_output has shape {factor.shape}; expected {expected}")
+        axis = self._class_axis(self._grad.ndim)
+        rows = self._grad.shape if axis is None else self._grad.shape[:axis] + self._grad.shape[axis + 1 :]
+        factor = as_upstream(grad_output, rows, REDUCTIONS[self.options["reduction"]])
+        if factor is None:
+            return self._grad
+        if isinstance(factor, np.ndarray) and axis is not None:
             factor = np.expand_dims(factor, axis)
-        return (self._grad * factor).astype(self._grad.dtype, copy=False)
+        return np.multiply(self._grad, factor, dtype=np.float64).astype(self._grad.dtype, copy=False)
+
+
+class BinaryCrossEntropyLoss(CrossEntropyLoss):
+    """Binary cross-entropy as an object: call it for the loss, then ask it for the gradient.
+
+    Loss and gradient are computed together in the call; `backward` only hands the gradient out. The gradient lives in a
+    buffer that the object uses again while shape and dtype stay the same: it is valid until the next call.
+
+    Parameters
+    ----------
+    **options
+        Those of `binary_cross_entropy`: weight, pos_weight, label_smoothing, reduction, normalizer, n_threads.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import celoss
+    >>> criterion = celoss.BinaryCrossEntropyLoss()
+    >>> round(criterion(np.zeros(4, np.float32), np.array([0, 1, 1, 0])), 6)
+    0.693147
+    >>> criterion.backward().tolist()
+    [0.125, -0.125, -0.125, 0.125]
+    """
+
+    def __init__(
+        self,
+        *,
+        weight: ArrayLike | None = None,
+        pos_weight: ArrayLike | None = None,
+        label_smoothing: float = 0.0,
+        reduction: str = "mean",
+        normalizer: float | None = None,
+        n_threads: int | None = None,
+    ) -> None:
+        self.options = {
+            "weight": weight,
+            "pos_weight": pos_weight,
+            "label_smoothing": label_smoothing,
+            "reduction": reduction,
+            "normalizer": normalizer,
+            "n_threads": n_threads,
+        }
+        self._buffer = None
+        self._grad = None
+
+    _loss_with_grad = staticmethod(losses.binary_cross_entropy_with_grad)
+
+    def _class_axis(self, ndim: int) -> int | None:
+        return None

@@ -2,7 +2,9 @@
 //
 // Includes exp_log.hpp, tiles.hpp, vector.hpp and block_ops.h; no standard header with code in it.
 #include "block_ops.h"
+#include "elementwise.hpp"
 #include "exp_log.hpp"
+#include "softmax_ops.hpp"
 #include "tiles.hpp"
 
 namespace {
@@ -19,11 +21,12 @@ template <class T> struct ExpSum;
 template <> struct ExpSum<float> {
     F64 low{}, high{};
     F32 lost{};
-    // `at`: where the value is stored. Converting from memory saves the shuffles of a conversion from a register.
-    CELOSS_INLINE void add(ExpParts<F32> exp, const float* at) {
+    // In two steps: the errors now, the values from where they are stored, since converting from memory saves the shuffles
+    // that converting from a register takes. (The compiler must not see through the memory.)
+    CELOSS_INLINE void add_error(ExpParts<F32> exp) { lost += exp.error; }
+    CELOSS_INLINE void add_stored(const float* at) {
         low += widen_low_at(at);
         high += widen_high_at(at);
-        lost += exp.error;
     }
     CELOSS_INLINE void add(ExpParts<F32> exp) {
         low += widen_low(exp.value);
@@ -43,7 +46,8 @@ template <> struct ExpSum<double> {
         sum = both.high;
         lost += both.low + exp.error;
     }
-    CELOSS_INLINE void add(ExpParts<F64> exp, const double*) { add(exp); }
+    CELOSS_INLINE void add_error(ExpParts<F64> exp) { add(exp); }
+    CELOSS_INLINE void add_stored(const double*) {}
     CELOSS_INLINE void finish() {
         HighLow both = two_sum(sum, lost);
         sum = both.high;
@@ -115,8 +119,8 @@ template <class T> T row_maximum(const T* x, ptrdiff_t classes, ptrdiff_t* where
     return in_groups;
 }
 
-// Of one row, the exponentials of `count` classes: stored, and added to the sum. LEAVE_OUT: not those that attain the
-// maximum, which are counted in `maxima` instead.
+// Of one row, the exponentials of `count` classes: stored, and added to the sum (LEAVE_OUT: but for those that attain the
+// maximum, which are counted in `maxima` instead; otherwise add_stored is left to do).
 template <class T, bool LEAVE_OUT>
 CELOSS_INLINE void exp_of_classes(const T* x, T* e, int count, const RowScale<typename VectorOf<T>::V>& row, T m,
                                   typename VectorOf<T>::M& maxima, ExpSum<T>& sum) {
@@ -133,8 +137,8 @@ CELOSS_INLINE void exp_of_classes(const T* x, T* e, int count, const RowScale<ty
         exp.value = (V)((M)exp.value & ~attains);
         exp.error = (V)((M)exp.error & ~attains);
     }
-    if (LEAVE_OUT || !full) sum.add(exp);
-    else sum.add(exp, e);
+    if (LEAVE_OUT) sum.add(exp);
+    else sum.add_error(exp);
 }
 
 // Returns the sum; `maxima`: how often the maximum was left out. Not STORE: e is room for a group of vectors.
@@ -157,6 +161,8 @@ double row_exp_sum(const T* x, T* e, ptrdiff_t classes, T m, ptrdiff_t where, co
         } else {
             _Pragma("GCC unroll 8") for (int k = 0; k < GROUP; ++k)
                 exp_of_classes<T, false>(x + j + k * W, to + k * W, W, row, m, left_out, sum);
+            __asm__ volatile("" ::: "memory");
+            _Pragma("GCC unroll 8") for (int k = 0; k < GROUP; ++k) sum.add_stored(to + k * W);
         }
     }
     const bool here = j == where;
@@ -166,8 +172,7 @@ double row_exp_sum(const T* x, T* e, ptrdiff_t classes, T m, ptrdiff_t where, co
         if (next_x) prefetch(next_x + j);
         if (STORE && next_e) prefetch(next_e + j);
         if (count < W) exp_of_classes<T, true>(x + j, to, count, row, here ? m : (T)__builtin_nanf(""), left_out, sum);
-        else if (here) exp_of_classes<T, true>(x + j, to, W, row, m, left_out, sum);
-        else exp_of_classes<T, false>(x + j, to, W, row, m, left_out, sum);
+        else exp_of_classes<T, true>(x + j, to, W, row, here ? m : (T)__builtin_nanf(""), left_out, sum);
     }
     sum.finish();
     typename VectorOf<T>::Int lane[W];
@@ -587,7 +592,8 @@ int read_targets(const I* target, ptrdiff_t n, int64_t ignore_index, int64_t cla
 }
 
 template <class T> constexpr BlockOps<T> operations() {
-    return {maximum<T>, exp_sum<T>, log_rows<T>, scale<T>, put<T>, subtract<T>, blend_sums<T>, load_tile<T>, store_tile<T>};
+    return {maximum<T>, exp_sum<T>, log_rows<T>, scale<T>, put<T>, subtract<T>, blend_sums<T>, load_tile<T>, store_tile<T>,
+            log_probability<T>, first_maximum<T>, mass_without<T>, sigmoid<T>, log_sigmoid<T>, binary<T>, load_labels<T>};
 }
 
 }  // namespace
@@ -595,4 +601,5 @@ template <class T> constexpr BlockOps<T> operations() {
 extern const BlockOpsTable CELOSS_TABLE;
 const BlockOpsTable CELOSS_TABLE = {CELOSS_LEVEL_NAME, operations<float>(), operations<double>(),
                                     count_other_than<int64_t>, count_other_than<int32_t>,
-                                    read_targets<int64_t>, read_targets<int32_t>};
+                                    read_targets<int64_t>, read_targets<int32_t>,
+                                    brier_sums, brier_gradient};

@@ -19,6 +19,8 @@ enum { CELOSS_LANE_GROUP = 16 };
 
 // How numbers are stored in the user's arrays. Arithmetic is float64 for float64 and float32 for all others.
 enum Storage { STORED_FLOAT32 = 0, STORED_FLOAT64 = 1, STORED_FLOAT16 = 2, STORED_BFLOAT16 = 3 };
+// Labels of binary losses may also be stored as integers (bool as uint8): for load_labels only.
+enum LabelStorage { STORED_INT8 = 4, STORED_UINT8 = 5, STORED_INT32 = 6, STORED_INT64 = 7 };
 
 // A matrix of the user's: any strides, in bytes, of any sign, unaligned.
 struct Matrix {
@@ -46,6 +48,17 @@ struct RowSums {
     double nll[CELOSS_BLOCK_ROWS];      // -log p_t = (m - x_t) + log_sum
     double miss[CELOSS_BLOCK_ROWS];     // 1 - p_t, from the exponentials of the others
     double rest_low[CELOSS_BLOCK_ROWS], unit_low[CELOSS_BLOCK_ROWS], inverse_low[CELOSS_BLOCK_ROWS];
+};
+
+// n binary scores z and labels y, one after another, and what else enters their loss (elementwise.hpp has the formulas).
+enum BinaryLoss { BINARY_CROSS_ENTROPY = 0, BINARY_BRIER = 1, BINARY_ZERO_ONE = 2 };
+template <class T> struct BinaryBlock {
+    int loss_kind;
+    ptrdiff_t n;
+    const T *z, *y;
+    double keep, add, factor;                             // y' = keep y + add; the gradient is scaled by factor
+    const double *weight, *pos_weight, *upstream;         // null: 1
+    T *loss, *grad;                                       // null: not wanted; grad may be z
 };
 
 template <class T> struct BlockOps {
@@ -82,6 +95,25 @@ template <class T> struct BlockOps {
     // Between a user's matrix and a tile. Tiles with row_stride 1 are filled up with copies of nothing in particular.
     void (*load_tile)(const Matrix* from, const Tile<T>* to);
     void (*store_tile)(const Tile<T>* from, const Matrix* to);
+
+    // y_ij = x_ij - m_i - log_sum_i, the logarithm of the softmax (y may be x).
+    void (*log_probability)(const Tile<T>* x, const Tile<T>* y, const T* m, const RowSums* sums);
+
+    // first_i: the first class that attains the maximum m_i; -1 where the row has a NaN or m_i is infinite.
+    void (*first_maximum)(const Tile<T>* x, const T* m, int64_t* first);
+
+    // mass_i = sum of q_ij over all classes but excluded_i.
+    void (*mass_without)(const Tile<T>* q, const int64_t* excluded, double* mass);
+
+    // Elementwise on n numbers; the result may replace the scores.
+    void (*sigmoid)(ptrdiff_t n, const T* z, T* p);
+    void (*log_sigmoid)(ptrdiff_t n, const T* z, T* y);
+
+    // Losses and gradients of a block of binary scores; returns the sum of the losses.
+    double (*binary)(const BinaryBlock<T>* block);
+
+    // load_tile for a LabelStorage and tiles with class_stride 1.
+    void (*load_labels)(const Matrix* from, const Tile<T>* to);
 };
 
 enum TargetsSeen { SEEN_KEPT = 1, SEEN_IGNORED = 2, SEEN_OUT_OF_RANGE = 4 };
@@ -96,6 +128,12 @@ struct BlockOpsTable {
     // Targets, each read once: out_i = target_i, or -1 where that is ignore_index. Returns what was among them (TargetsSeen).
     int (*read_targets_i64)(const int64_t* target, ptrdiff_t n, int64_t ignore_index, int64_t classes, int64_t* out);
     int (*read_targets_i32)(const int32_t* target, ptrdiff_t n, int64_t ignore_index, int64_t classes, int64_t* out);
+    // The Brier score of rows with exponentials e, p_ij = e_ij inverse_i, d_ij = p_ij - (keep q_ij + add) (no q: d = p):
+    // squares_i = sum d_ij^2 and moment_i = sum p_ij d_ij over all classes but first_i; g_ij = a_i p_ij (d_ij - mean_i).
+    void (*brier_sums)(const Tile<double>* e, const Blend<double>* blend, const int64_t* first, const double* inverse,
+                       double* squares, double* moment);
+    void (*brier_gradient)(const Tile<double>* e, const Tile<double>* g, const Blend<double>* blend, const double* inverse,
+                           const double* a, const double* mean);
 };
 
 // level.cpp: the levels of this build, best first.

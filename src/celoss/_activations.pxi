@@ -1,0 +1,626 @@
+# Included by _kernels.pyx: the block loops of everything that is not cross-entropy on rows.
+#
+# Part 1 works on rows of class scores (softmax, log_softmax, logsumexp, Brier score, classification error): blocks of rows go
+# through the same operations as cross-entropy's, in the same cuts. Part 2 works on one score at a time (sigmoid, log_sigmoid,
+# the binary losses): stretches of the flat, C-ordered index of the scores. The cuts depend on the shape alone, so that
+# results depend neither on the number of threads nor on strides.
+
+
+# ---- 1. rows -----------------------------------------------------------------------------------------------------------------
+
+cdef enum RowOperation:
+    # 0 is cross-entropy, which has a path of its own.
+    BRIER = 1
+    ZERO_ONE = 2
+    SOFTMAX = 3
+    LOG_SOFTMAX = 4
+    LOGSUMEXP = 5
+
+
+cdef struct RowWork:
+    # Per-row numbers of a block, in a thread's scratch; *_any are of the arithmetic type.
+    RowSums sums
+    int64_t target[CELOSS_BLOCK_ROWS]       # -1: ignored
+    int64_t first[CELOSS_BLOCK_ROWS]        # class of the maximum
+    Py_ssize_t where[CELOSS_BLOCK_ROWS]
+    double maximum_any[CELOSS_BLOCK_ROWS]
+    double x_target_any[CELOSS_BLOCK_ROWS]
+    double e_target_any[CELOSS_BLOCK_ROWS]
+    double squares[CELOSS_BLOCK_ROWS]       # see `brier_rows`
+    double moment[CELOSS_BLOCK_ROWS]
+    double factor[CELOSS_BLOCK_ROWS]
+    double mean[CELOSS_BLOCK_ROWS]
+    double at_first[CELOSS_BLOCK_ROWS]
+    double at_target[CELOSS_BLOCK_ROWS]
+    double loss[CELOSS_BLOCK_ROWS]          # of a stretch of rows
+    double block_loss[CELOSS_BLOCK_ROWS]    # of the whole block
+
+
+cdef void zero_one_rows(const Call* c, Py_ssize_t n, Py_ssize_t rows, RowWork* w) noexcept nogil:
+    """Losses of rows whose prediction is w.first, and for probabilities what the other classes hold is w.loss."""
+    cdef Py_ssize_t i
+    cdef double s
+    for i in range(rows):
+        s = c.sample_weight[n + i] if c.sample_weight != NULL else 1.0
+        if not c.soft and w.target[i] < 0:
+            w.loss[i] = 0
+        elif w.first[i] < 0:
+            w.loss[i] = NAN
+        elif c.soft:
+            w.loss[i] *= s
+        else:
+            w.loss[i] = s if w.first[i] != w.target[i] else 0.0
+
+
+cdef void brier_rows(const Call* c, Py_ssize_t n, Py_ssize_t rows, RowWork* w, const Blend[double]* blend) noexcept nogil:
+    """Losses of a block's rows, and what the gradient's pass needs.
+
+    With u = s w_t, j the class of the maximum, d_c = p_c - q'_c, A = sum of d_c^2 and B = sum of p_c d_c over c != j:
+
+        1. d_j = p_j (1 - q'_j) - q'_j (1 - p_j), where 1 - p_j is the share of the others: nothing cancels as p_j -> 1
+        2. loss = u [A + d_j^2]
+        3. dx_k = 2 u p_k [d_k - S], S = p_j d_j + B; for k = j this is 2 u p_j [(1 - p_j) d_j - B]
+        4. for a class index t the sums were taken with q = 0: if t != j (so that p_t <= 1/2), d_t is p_t - 1 instead of
+           p_t; and dx_t = -2 p_t loss
+    """
+    cdef Py_ssize_t i, j
+    cdef double u, a, p, rest, p_t, d, q, squares, moment, keep = blend.keep, add = blend.add
+    cdef double uniform_rest = c.smoothing * (1.0 - 1.0 / <double>c.classes)
+    cdef RowSums* sums = &w.sums
+    cdef const double* e_target = w.e_target_any
+    cdef int64_t t
+    for i in range(rows):
+        t = w.target[i]
+        if not c.soft and t < 0:
+            w.loss[i] = 0
+            w.factor[i] = 0
+            w.mean[i] = 0
+            w.first[i] = -1
+            continue
+        u = c.sample_weight[n + i] if c.sample_weight != NULL else 1.0
+        if not c.soft and c.class_weight64 != NULL:
+            u *= c.class_weight64[t]
+        a = 2 * u * c.factor * (c.upstream[n + i] if c.upstream != NULL else 1.0)
+        if w.first[i] < 0:
+            w.first[i] = 0                  # a row of NaN throughout
+        j = w.first[i]
+        p = sums.unit[i] * sums.inverse[i]
+        rest = sums.rest[i] * sums.inverse[i]
+        squares = w.squares[i]
+        moment = w.moment[i]
+        if blend.q != NULL:
+            q = blend.q[i * blend.q_row_stride + j * blend.q_class_stride]
+            d = p * (keep * (1 - q) + uniform_rest) - (keep * q + add) * rest
+        elif t == j:
+            d = -rest
+        else:
+            d = p
+            p_t = e_target[i] * sums.inverse[i]
+            squares += (1 - p_t) * (1 - p_t) - p_t * p_t
+            moment -= p_t
+        squares += d * d
+        w.loss[i] = u * squares
+        w.factor[i] = a
+        w.mean[i] = p * d + moment
+        w.at_first[i] = a * p * (rest * d - moment)
+        if blend.q == NULL:
+            if t == j:
+                w.at_first[i] = -a * p * squares
+                w.at_target[i] = w.at_first[i]
+            else:
+                w.at_target[i] = -a * p_t * squares
+
+
+cdef void operate_on_rows(const Call* c, Py_ssize_t n, Py_ssize_t outer, Py_ssize_t inner, Py_ssize_t rows, Py_ssize_t ahead,
+                            char* scratch, real* kind) noexcept nogil:
+    """All passes over rows that follow one another at `inner` within `outer`, as `run_rows` does for cross-entropy."""
+    cdef const BlockOps[real]* ops = ops_of(kind)
+    cdef RowWork* w = <RowWork*>scratch
+    cdef real* m = <real*>w.maximum_any
+    cdef real* tile_memory = <real*>(scratch + sizeof(RowWork))
+    cdef const int64_t* target = NULL
+    cdef Tile[real] x, e, q
+    cdef Blend[double] blend
+    cdef Matrix where
+    cdef Py_ssize_t i, tile_numbers
+    cdef bint want_grad = c.g.at != NULL
+    cdef bint direct_x = not c.few_classes and is_direct(&c.x, kind)
+    cdef bint direct_g = not c.few_classes and want_grad and is_direct(&c.g, kind)
+
+    if c.target != NULL:
+        target = w.target
+    x.rows = rows
+    x.classes = c.classes
+    x.row_stride = c.classes
+    x.class_stride = 1
+    tile_numbers = rows * c.classes
+    if c.few_classes:
+        x.row_stride = 1
+        x.class_stride = (rows + CELOSS_LANE_GROUP - 1) // CELOSS_LANE_GROUP * CELOSS_LANE_GROUP
+        tile_numbers = x.class_stride * c.classes
+    x.at = tile_memory
+    e = x
+    q = x
+    q.at = tile_memory + tile_numbers
+    if direct_x:
+        x.at = <real*>row_at(&c.x, outer, inner)
+        x.row_stride = c.x.inner_stride // <Py_ssize_t>sizeof(real)
+    else:
+        where = matrix_at(&c.x, outer, inner)
+        ops.load_tile(&where, &x)
+    if direct_g:
+        e.at = <real*>row_at(&c.g, outer, inner)
+        e.row_stride = c.g.inner_stride // <Py_ssize_t>sizeof(real)
+    if c.soft:
+        where = matrix_at(&c.q, outer, inner)
+        ops.load_tile(&where, &q)
+    elif c.operation == BRIER and c.smoothing > 0:
+        memset(q.at, 0, <size_t>tile_numbers * sizeof(real))
+        for i in range(rows):
+            if w.target[i] >= 0:
+                q.at[i * q.row_stride + w.target[i] * q.class_stride] = 1
+
+    # 1. The maximum of each row; the classification error needs no more.
+    ops.maximum(&x, m, w.where)
+    if c.operation == ZERO_ONE or c.operation == BRIER:
+        ops.first_maximum(&x, m, w.first)
+    if c.operation == ZERO_ONE:
+        if c.soft:
+            ops.mass_without(&q, w.first, w.loss)
+        zero_one_rows(c, n, rows, w)
+        return
+
+    # 2. Exponentials, their sum without the maximum, its logarithm and inverse.
+    if c.operation == LOG_SOFTMAX or c.operation == LOGSUMEXP:
+        e.at = NULL
+    ops.exp_sum(&x, &e, m, w.where, target, <real*>w.x_target_any, <real*>w.e_target_any, ahead if direct_x else 0, &w.sums)
+    ops.log_rows(rows, m, m, m, &w.sums)
+
+    # 3. The result.
+    if c.operation == LOGSUMEXP:
+        for i in range(rows):
+            w.loss[i] = <double>m[i] + w.sums.log_sum[i]
+            if m[i] - m[i] != 0:
+                w.loss[i] = infinite_sum(x.at + i * x.row_stride, x.class_stride, x.classes)
+        return
+    if c.operation == LOG_SOFTMAX:
+        e.at = <real*>row_at(&c.g, outer, inner) if direct_g else tile_memory
+        ops.log_probability(&x, &e, m, &w.sums)
+    elif c.operation == SOFTMAX:
+        for i in range(rows):
+            w.factor[i] = 1.0
+        ops.scale(&e, &e, w.factor, &w.sums, NULL, NULL, 0)
+    elif real is double:
+        blend.q = q.at if c.soft or c.smoothing > 0 else NULL
+        blend.q_row_stride = q.row_stride
+        blend.q_class_stride = q.class_stride
+        blend.w = NULL
+        blend.keep = 1 - c.smoothing
+        blend.add = c.smoothing / c.classes
+        table.brier_sums(&e, &blend, w.first, w.sums.inverse, w.squares, w.moment)
+        brier_rows(c, n, rows, w, &blend)
+        if not want_grad:
+            return
+        table.brier_gradient(&e, &e, &blend, w.sums.inverse, w.factor, w.mean)
+        ops.put(&e, w.first, w.at_first)
+        if blend.q == NULL:
+            ops.put(&e, w.target, w.at_target)
+    if not direct_g:
+        where = matrix_at(&c.g, outer, inner)
+        ops.store_tile(&e, &where)
+
+
+cdef double infinite_sum(const real* x, Py_ssize_t stride, Py_ssize_t classes) noexcept nogil:
+    """logsumexp of a row whose maximum is not finite: that maximum, or NaN where there is one."""
+    cdef Py_ssize_t j
+    cdef double sum = -INFINITY
+    for j in range(classes):
+        if x[j * stride] != x[j * stride]:
+            return NAN
+        if x[j * stride] > sum:
+            sum = x[j * stride]
+    return sum
+
+
+cdef double operate_on_block(const Call* c, Py_ssize_t n, Py_ssize_t rows, char* scratch, real* kind) noexcept nogil:
+    """Rows n to n + rows, as `run_block` does for cross-entropy; the sum of their losses."""
+    cdef RowWork* w = <RowWork*>scratch
+    cdef Py_ssize_t done = 0, outer, inner, stretch, i
+    cdef int seen
+    while done < rows:
+        outer = (n + done) // c.inner_rows
+        inner = (n + done) - outer * c.inner_rows
+        stretch = min(rows - done, c.inner_rows - inner)
+        seen = SEEN_KEPT
+        if c.target != NULL:
+            if c.target_size == 8:
+                seen = table.read_targets_i64(<const int64_t*>c.target + n + done, stretch, c.ignore_index, c.classes, w.target)
+            else:
+                seen = table.read_targets_i32(<const int32_t*>c.target + n + done, stretch, c.ignore_index, c.classes, w.target)
+            if seen & SEEN_OUT_OF_RANGE:
+                c.bad_row.store(n + done)
+                return 0
+            if seen == (SEEN_KEPT | SEEN_IGNORED) and not c.few_classes:
+                i = 1
+                while (w.target[i] >= 0) == (w.target[0] >= 0):
+                    i += 1
+                stretch = i
+                seen = SEEN_KEPT if w.target[0] >= 0 else SEEN_IGNORED
+        if seen & SEEN_KEPT:
+            operate_on_rows(c, n + done, outer, inner, stretch, min(stretch, c.inner_rows - inner - stretch), scratch, kind)
+        else:
+            if c.g.at != NULL:
+                zero_rows(&c.g, outer, inner, stretch, c.classes)
+            memset(w.loss, 0, <size_t>stretch * sizeof(double))
+        memcpy(w.block_loss + done, w.loss, <size_t>stretch * sizeof(double))
+        done += stretch
+    if c.row_loss != NULL:
+        put_losses(c, n, rows, w.block_loss)
+    return 0.0 if c.operation == SOFTMAX or c.operation == LOG_SOFTMAX else sum_of(w.block_loss, rows)
+
+
+cdef void operate_on_chunk(const Call* c, Py_ssize_t chunk, char* scratch, real* kind) noexcept nogil:
+    cdef Py_ssize_t n = chunk * c.chunk_rows, end = min(c.rows, n + c.chunk_rows), rows
+    cdef double loss = 0
+    while n < end and c.bad_row.load() < 0:
+        rows = min(c.block_rows, end - n)
+        loss += operate_on_block(c, n, rows, scratch, kind)
+        n += rows
+    c.chunk_loss[chunk] = loss
+
+
+cdef void row_chunk_of_floats(void* call, Py_ssize_t chunk, void* scratch) noexcept nogil:
+    operate_on_chunk[float](<const Call*>call, chunk, <char*>scratch, NULL)
+
+
+cdef void row_chunk_of_doubles(void* call, Py_ssize_t chunk, void* scratch) noexcept nogil:
+    operate_on_chunk[double](<const Call*>call, chunk, <char*>scratch, NULL)
+
+
+cdef bint run_row_operation(Call* c, int limit, double* loss) noexcept nogil:
+    """`run_call` for a RowOperation. False: no memory.
+
+    The Brier score is computed in float64 for every storage: its terms are squares of probabilities, which double the
+    exponentials' relative error.
+    """
+    cdef Py_ssize_t size = 8 if c.x.storage == STORED_FLOAT64 or c.operation == BRIER else 4
+    cdef Py_ssize_t chunks, threads, tiles
+    cdef size_t scratch
+    cdef bint ran, blended = c.soft or (c.operation == BRIER and c.smoothing > 0)
+    threads = max(<Py_ssize_t>1, min(<Py_ssize_t>limit, c.rows * c.classes // NUMBERS_PER_THREAD))
+    c.few_classes = c.classes <= FEW_CLASSES
+    c.block_rows = max(<Py_ssize_t>1, min(<Py_ssize_t>CELOSS_BLOCK_ROWS, BLOCK_BYTES // (c.classes * size)))
+    if c.few_classes:
+        c.block_rows = max(<Py_ssize_t>CELOSS_LANE_GROUP, c.block_rows // CELOSS_LANE_GROUP * CELOSS_LANE_GROUP)
+    c.chunk_rows = max(c.block_rows, CHUNK_NUMBERS // c.classes // c.block_rows * c.block_rows)
+    chunks = (c.rows + c.chunk_rows - 1) // c.chunk_rows
+    tiles = 2 if blended else 1
+    scratch = sizeof(RowWork) + <size_t>((c.block_rows + CELOSS_LANE_GROUP) * c.classes * size * tiles)
+    c.chunk_loss = <double*>malloc(<size_t>(chunks + 1) * sizeof(double))
+    if c.chunk_loss == NULL:
+        return False
+    ran = celoss_pool_run(row_chunk_of_doubles if size == 8 else row_chunk_of_floats, c, chunks, <int>threads, scratch)
+    if ran:
+        loss[0] = sum_of(c.chunk_loss, chunks)  # in the order of the chunks
+    free(c.chunk_loss)
+    return ran
+
+
+def row_activation(int operation, cnp.ndarray x, int storage, int axis, cnp.ndarray out, cnp.ndarray row_result):
+    """softmax and log_softmax into `out`, logsumexp into `row_result` (contiguous); 3, 4 and 5 are the operations."""
+    cdef Call c
+    cdef double nothing = 0
+    cdef bint enough
+    cdef atomic[Py_ssize_t] bad_row
+    cdef int inner_dims
+    cdef int limit = thread_limit.load()
+    if x.size == 0:
+        return
+    inner_dims = inner_dimensions([x] if out is None else [x, out], axis)
+    bad_row.store(-1)
+    memset(&c, 0, sizeof(Call))
+    c.operation = operation
+    keep = [set_layout(&c.x, x, storage, axis, inner_dims)]
+    if out is not None:
+        keep.append(set_layout(&c.g, out, storage, axis, inner_dims))
+    c.classes = x.shape[axis]
+    c.rows = x.size // c.classes
+    c.inner_rows = 1
+    for d in [d for d in range(x.ndim) if d != axis][x.ndim - 1 - inner_dims:]:
+        c.inner_rows *= x.shape[d]
+    c.bad_row = &bad_row
+    if row_result is not None:
+        c.row_loss = <char*>cnp.PyArray_DATA(row_result)
+        c.row_loss_size = <int>row_result.itemsize
+    with nogil:
+        enough = run_row_operation(&c, limit, &nothing)
+    if not enough:
+        raise MemoryError("celoss could not allocate its scratch memory")
+
+
+# ---- 2. one score at a time -------------------------------------------------------------------------------------------------
+
+cdef enum:
+    # Scores that go through the passes together; the buffers of a block stay in the first-level cache.
+    BLOCK_SCORES = 1024
+    MOST_DIMENSIONS = 64
+
+cdef enum ElementOperation:
+    BINARY = 0
+    SIGMOID = 1
+    LOG_SIGMOID = 2
+
+
+cdef struct Operand:
+    # An array seen along the flat, C-ordered index: dimensions that follow one another at one stride are merged.
+    char* at
+    int storage                     # -1: there is none
+    int dims                        # at least 1
+    Py_ssize_t shape[MOST_DIMENSIONS]
+    Py_ssize_t stride[MOST_DIMENSIONS]
+
+
+cdef struct Elements:
+    ElementOperation operation
+    Py_ssize_t count
+    Operand z, y, weight, pos_weight, upstream, out
+    int loss_kind
+    double keep, add, factor
+    char* loss                      # contiguous, in the arithmetic type, or NULL
+    double* chunk_loss
+
+
+cdef Py_ssize_t stretch_at(const Operand* a, Py_ssize_t start, Py_ssize_t n, Matrix* where, Py_ssize_t* run) noexcept nogil:
+    """Up to n numbers from flat index `start` as a matrix of rows of `run` numbers; returns how many rows."""
+    cdef Py_ssize_t length = a.shape[a.dims - 1]
+    cdef Py_ssize_t row = start // length
+    cdef Py_ssize_t at = start - row * length
+    cdef Py_ssize_t offset = at * a.stride[a.dims - 1]
+    cdef Py_ssize_t rows = 1, rest = row
+    cdef int d = a.dims - 2
+    run[0] = min(n, length - at)
+    where.row_stride = 0
+    if d >= 0:
+        where.row_stride = a.stride[d]
+        if at == 0 and run[0] == length:
+            rows = max(<Py_ssize_t>1, min(n // length, a.shape[d] - row % a.shape[d]))
+    while d >= 0:
+        offset += rest % a.shape[d] * a.stride[d]
+        rest //= a.shape[d]
+        d -= 1
+    where.at = a.at + offset
+    where.class_stride = a.stride[a.dims - 1]
+    where.storage = a.storage
+    return rows
+
+
+cdef inline real* direct_at(const Operand* a, Py_ssize_t start, real* kind) noexcept nogil:
+    """Where the numbers from flat index `start` on lie one after another in the arithmetic type; NULL if they do not."""
+    cdef Py_ssize_t size = sizeof(real)
+    cdef int native
+    if real is float:
+        native = STORED_FLOAT32
+    else:
+        native = STORED_FLOAT64
+    if a.dims == 1 and a.storage == native and a.stride[0] == size and <size_t>a.at % size == 0:
+        return <real*>a.at + start
+    return NULL
+
+
+cdef const real* fetch(const Operand* a, Py_ssize_t start, Py_ssize_t n, real* buffer) noexcept nogil:
+    """n numbers from flat index `start` on: in place where possible, elsewhere in `buffer`. NULL: there is no operand."""
+    cdef const BlockOps[real]* ops = ops_of(buffer)
+    cdef Tile[real] tile
+    cdef Matrix where
+    cdef Py_ssize_t done = 0, i
+    if a.storage < 0:
+        return NULL
+    tile.at = direct_at(a, start, buffer)
+    if tile.at != NULL:
+        return tile.at
+    while done < n:
+        tile.at = buffer + done
+        tile.rows = stretch_at(a, start + done, n - done, &where, &tile.classes)
+        tile.row_stride = tile.classes
+        tile.class_stride = 1
+        if where.class_stride == 0 and tile.classes > 1:
+            # One number for the whole run.
+            tile.classes = 1
+            ops.load_tile(&where, &tile)
+            for i in range(tile.rows):
+                fill(tile.at + i * tile.row_stride, tile.row_stride)
+            tile.classes = tile.row_stride
+        elif a.storage >= STORED_INT8:
+            ops.load_labels(&where, &tile)
+        else:
+            ops.load_tile(&where, &tile)
+        done += tile.rows * tile.classes
+    return buffer
+
+
+cdef inline void fill(real* at, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    cdef real value = at[0]
+    for i in range(1, n):
+        at[i] = value
+
+
+cdef void put_back(const Operand* a, Py_ssize_t start, Py_ssize_t n, real* buffer) noexcept nogil:
+    """The way back, of `fetch`."""
+    cdef const BlockOps[real]* ops = ops_of(buffer)
+    cdef Tile[real] tile
+    cdef Matrix where
+    cdef Py_ssize_t done = 0
+    while done < n:
+        tile.at = buffer + done
+        tile.rows = stretch_at(a, start + done, n - done, &where, &tile.classes)
+        tile.row_stride = tile.classes
+        tile.class_stride = 1
+        ops.store_tile(&tile, &where)
+        done += tile.rows * tile.classes
+
+
+cdef double run_scores(const Elements* s, Py_ssize_t start, Py_ssize_t n, char* scratch, real* kind) noexcept nogil:
+    """All passes over one block of scores; the sum of the losses."""
+    cdef const BlockOps[real]* ops = ops_of(kind)
+    cdef double* wide = <double*>scratch
+    cdef real* buffer = <real*>(wide + 3 * BLOCK_SCORES)
+    cdef BinaryBlock[real] block
+    cdef double loss = 0
+    cdef const real* z = fetch(&s.z, start, n, buffer)
+    cdef real* out = NULL
+    if s.out.storage >= 0:
+        out = direct_at(&s.out, start, kind)
+        if out == NULL:
+            out = buffer + 2 * BLOCK_SCORES
+    if s.operation == BINARY:
+        block.loss_kind = s.loss_kind
+        block.n = n
+        block.z = z
+        block.y = fetch(&s.y, start, n, buffer + BLOCK_SCORES)
+        block.keep = s.keep
+        block.add = s.add
+        block.factor = s.factor
+        block.weight = fetch(&s.weight, start, n, wide)
+        block.pos_weight = fetch(&s.pos_weight, start, n, wide + BLOCK_SCORES)
+        block.upstream = fetch(&s.upstream, start, n, wide + 2 * BLOCK_SCORES)
+        block.loss = <real*>s.loss + start if s.loss != NULL else NULL
+        block.grad = out
+        loss = ops.binary(&block)
+    elif s.operation == SIGMOID:
+        ops.sigmoid(n, z, out)
+    else:
+        ops.log_sigmoid(n, z, out)
+    if out == buffer + 2 * BLOCK_SCORES:
+        put_back(&s.out, start, n, out)
+    return loss
+
+
+cdef void run_scores_chunk(const Elements* s, Py_ssize_t chunk, char* scratch, real* kind) noexcept nogil:
+    cdef Py_ssize_t start = chunk * CHUNK_NUMBERS, end = min(s.count, start + CHUNK_NUMBERS), n
+    cdef double loss = 0
+    while start < end:
+        n = min(<Py_ssize_t>BLOCK_SCORES, end - start)
+        loss += run_scores(s, start, n, scratch, kind)
+        start += n
+    if s.chunk_loss != NULL:
+        s.chunk_loss[chunk] = loss
+
+
+cdef void scores_of_floats(void* s, Py_ssize_t chunk, void* scratch) noexcept nogil:
+    run_scores_chunk[float](<const Elements*>s, chunk, <char*>scratch, NULL)
+
+
+cdef void scores_of_doubles(void* s, Py_ssize_t chunk, void* scratch) noexcept nogil:
+    run_scores_chunk[double](<const Elements*>s, chunk, <char*>scratch, NULL)
+
+
+cdef bint run_elements(Elements* s, int limit, double* loss) noexcept nogil:
+    """Cut the scores into chunks and run them; the sum of the losses. False: no memory."""
+    cdef Py_ssize_t chunks = (s.count + CHUNK_NUMBERS - 1) // CHUNK_NUMBERS
+    cdef Py_ssize_t threads = max(<Py_ssize_t>1, min(<Py_ssize_t>limit, s.count // NUMBERS_PER_THREAD))
+    cdef size_t scratch = 3 * BLOCK_SCORES * (sizeof(double) + sizeof(double))
+    cdef bint ran
+    s.chunk_loss = NULL
+    if s.operation == BINARY:
+        s.chunk_loss = <double*>malloc(<size_t>(chunks + 1) * sizeof(double))
+        if s.chunk_loss == NULL:
+            return False
+    ran = celoss_pool_run(scores_of_doubles if s.z.storage == STORED_FLOAT64 else scores_of_floats, s, chunks, <int>threads,
+                          scratch)
+    if ran and s.chunk_loss != NULL:
+        loss[0] = sum_of(s.chunk_loss, chunks)
+    free(s.chunk_loss)
+    return ran
+
+
+cdef int set_operand(Operand* operand, cnp.ndarray a, int storage, list dims) except -1:
+    """Describe an array along the flat index over the dimensions `dims` of it, outermost first."""
+    cdef Py_ssize_t length, stride
+    operand.storage = -1
+    if a is None:
+        return 0
+    operand.at = <char*>cnp.PyArray_DATA(a)
+    operand.storage = storage
+    operand.dims = 0
+    for d in dims:
+        length = cnp.PyArray_DIM(a, d)
+        stride = cnp.PyArray_STRIDE(a, d)
+        if length == 1:
+            continue
+        if operand.dims and operand.stride[operand.dims - 1] == stride * length:
+            operand.shape[operand.dims - 1] *= length
+            operand.stride[operand.dims - 1] = stride
+        else:
+            operand.shape[operand.dims] = length
+            operand.stride[operand.dims] = stride
+            operand.dims += 1
+    if operand.dims == 0:
+        operand.dims = 1
+        operand.shape[0] = 1
+        operand.stride[0] = a.itemsize
+    return 0
+
+
+def element_activation(int operation, cnp.ndarray x, int storage, cnp.ndarray out):
+    """sigmoid (1) or log_sigmoid (2) into `out`, in the order in which x lies in memory."""
+    cdef Elements s
+    cdef double nothing = 0
+    cdef bint enough
+    cdef int limit = thread_limit.load()
+    if x.size == 0:
+        return
+    dims = list(range(x.ndim))
+    if not cnp.PyArray_IS_C_CONTIGUOUS(x):
+        dims.sort(key=lambda d: -abs(x.strides[d]))
+    s.operation = <ElementOperation>operation
+    s.count = x.size
+    set_operand(&s.z, x, storage, dims)
+    set_operand(&s.out, out, storage, dims)
+    set_operand(&s.y, None, 0, None)
+    with nogil:
+        enough = run_elements(&s, limit, &nothing)
+    if not enough:
+        raise MemoryError("celoss could not allocate its scratch memory")
+
+
+def binary_loss(int loss_kind, cnp.ndarray logits, int storage, cnp.ndarray target, int target_storage, cnp.ndarray weight,
+                cnp.ndarray pos_weight, double smoothing, int reduction, double normalizer, upstream, bint want_grad,
+                cnp.ndarray out, cnp.ndarray loss, int limit):
+    """A binary loss, or with a gradient (loss, gradient), on arguments from `_arguments.binary_arguments`."""
+    cdef Elements s
+    cdef double total = 0, divisor = 1
+    cdef bint enough = True
+    cdef cnp.ndarray upstreams = None
+    dims = list(range(logits.ndim))
+    s.operation = BINARY
+    s.loss_kind = loss_kind
+    s.count = logits.size
+    set_operand(&s.z, logits, storage, dims)
+    set_operand(&s.y, target, target_storage, dims)
+    set_operand(&s.weight, weight, STORED_FLOAT64, dims)
+    set_operand(&s.pos_weight, pos_weight, STORED_FLOAT64, dims)
+    set_operand(&s.out, out if want_grad else None, storage, dims)
+    s.keep = 1 - smoothing
+    s.add = smoothing / 2
+    s.factor = 1
+    if isinstance(upstream, float):
+        s.factor = upstream
+    elif upstream is not None:
+        upstreams = upstream
+    set_operand(&s.upstream, upstreams, STORED_FLOAT64, dims)
+    s.loss = NULL
+    if reduction == NONE:
+        s.loss = <char*>cnp.PyArray_DATA(loss)
+    elif reduction == MEAN:
+        divisor = normalizer if normalizer > 0 else <double>s.count
+    if s.count:
+        s.factor /= divisor
+        if limit <= 0:
+            limit = thread_limit.load()
+        with nogil:
+            enough = run_elements(&s, limit, &total)
+    if not enough:
+        raise MemoryError("celoss could not allocate its scratch memory")
+    result = loss if reduction == NONE else total / divisor if divisor > 0 else NAN
+    return (result, out) if want_grad else result

@@ -1,0 +1,204 @@
+"""Softmax, sigmoid and their logarithms. Imports `_arguments` and `_kernels`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from celoss import _arguments, _kernels
+
+__all__ = ["log_sigmoid", "log_softmax", "logsumexp", "sigmoid", "softmax"]
+
+# RowOperation and ElementOperation in _activations.pxi.
+_SOFTMAX, _LOG_SOFTMAX, _LOGSUMEXP = 3, 4, 5
+_SIGMOID, _LOG_SIGMOID = 1, 2
+
+
+def softmax(x: ArrayLike, *, axis: int = -1, out: NDArray[Any] | None = None) -> NDArray[Any]:
+    r"""Probabilities of classes from their scores.
+
+    .. math:: p_k = \frac{e^{x_k}}{\sum_c e^{x_c}}
+
+    Parameters
+    ----------
+    x : array_like, shape (..., C, ...)
+        Scores in any memory layout. float16, bfloat16 (``ml_dtypes``), float32 or float64; integers and bool are taken
+        as float64. A 1-d array is one row.
+    axis : int, default -1
+        The axis of the classes.
+    out : ndarray, optional
+        Receives the result: shape and dtype of `x`. May be `x` itself, which is fastest; any other overlap is an error.
+
+    Returns
+    -------
+    ndarray
+        Shape and dtype of `x`; `out` where it is given. A score of -inf has probability 0. A row with NaN or +inf, or
+        of -inf only, is NaN.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For a dtype that is not listed, an axis out of range, no classes, or an `out` that does not fit.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import celoss
+    >>> celoss.softmax(np.log([0.1, 0.2, 0.7])).round(3).tolist()
+    [0.1, 0.2, 0.7]
+    """
+    return _of_rows(_SOFTMAX, x, axis, out)
+
+
+def log_softmax(x: ArrayLike, *, axis: int = -1, out: NDArray[Any] | None = None) -> NDArray[Any]:
+    r"""Logarithms of the probabilities of classes.
+
+    .. math:: \ln p_k = -\big[(m - x_k) + \ln(1 + r)\big]
+
+    where :math:`m` is the row's maximum and :math:`r` the sum of :math:`e^{x_j - m}` over all classes but one that
+    attains it. Both terms are non-negative, so that nothing cancels: the entry of the maximum is :math:`-\ln(1 + r)`
+    to the last digit, however small.
+
+    Parameters
+    ----------
+    x, axis, out
+        As for `softmax`.
+
+    Returns
+    -------
+    ndarray
+        Shape and dtype of `x`; `out` where it is given. A score of -inf gives -inf. A row with NaN or +inf, or of -inf
+        only, is NaN.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `softmax`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import celoss
+    >>> celoss.log_softmax(np.array([20.0, 0.0], np.float32))
+    array([-2.0611537e-09, -2.0000000e+01], dtype=float32)
+    """
+    return _of_rows(_LOG_SOFTMAX, x, axis, out)
+
+
+def logsumexp(x: ArrayLike, *, axis: int = -1, keepdims: bool = False) -> NDArray[Any]:
+    r"""Logarithm of the sum of exponentials.
+
+    .. math:: \ln \sum_c e^{x_c} = m + \ln(1 + r)
+
+    with :math:`m` and :math:`r` as in `log_softmax`. Where the two terms have opposite signs the result is rounded in
+    units of :math:`m`.
+
+    Parameters
+    ----------
+    x, axis
+        As for `softmax`.
+    keepdims : bool, default False
+        Keep `axis`, with length 1.
+
+    Returns
+    -------
+    ndarray
+        One number a row: float64 for float64 scores, float32 for all others. A row of -inf only gives -inf, one with
+        +inf gives +inf (the sum exists there, only probabilities do not), one with NaN gives NaN.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `softmax`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import celoss
+    >>> float(celoss.logsumexp(np.array([1000.0, 1000.0]))) == 1000 + np.log(2)
+    True
+    """
+    array, storage, number, _ = _arguments.activation_arguments(x, axis, None)
+    rows = array.shape[:number] + array.shape[number + 1 :]
+    result = np.empty(rows, np.float64 if storage == _arguments.FLOAT64 else np.float32)
+    if array.shape[number]:
+        _kernels.row_activation(_LOGSUMEXP, _arguments.as_bits(array, storage), storage, number, None, result)
+    return np.expand_dims(result, number) if keepdims else result
+
+
+def sigmoid(x: ArrayLike, *, out: NDArray[Any] | None = None) -> NDArray[Any]:
+    r"""The logistic function, elementwise: the probability of "yes" from its score.
+
+    .. math:: \sigma(x) = \frac{1}{1 + e^{-x}}
+
+    Parameters
+    ----------
+    x : array_like
+        Scores of any shape and memory layout; dtypes as for `softmax`.
+    out : ndarray, optional
+        Receives the result: shape and dtype of `x`. May be `x` itself; any other overlap is an error.
+
+    Returns
+    -------
+    ndarray
+        Shape and dtype of `x`; `out` where it is given. 0 and 1 at -inf and +inf, NaN at NaN.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For a dtype that is not listed, or an `out` that does not fit.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import celoss
+    >>> celoss.sigmoid(np.array([-np.inf, 0.0, np.inf])).tolist()
+    [0.0, 0.5, 1.0]
+    """
+    return _of_elements(_SIGMOID, x, out)
+
+
+def log_sigmoid(x: ArrayLike, *, out: NDArray[Any] | None = None) -> NDArray[Any]:
+    r"""The logarithm of the logistic function, elementwise.
+
+    .. math:: \ln \sigma(x) = \min(x, 0) - \ln\big(1 + e^{-|x|}\big)
+
+    Parameters
+    ----------
+    x, out
+        As for `sigmoid`.
+
+    Returns
+    -------
+    ndarray
+        Shape and dtype of `x`; `out` where it is given. -inf and 0 at -inf and +inf, NaN at NaN.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `sigmoid`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import celoss
+    >>> celoss.log_sigmoid(np.array([40.0, -40.0])).tolist()
+    [-4.248354255291589e-18, -40.0]
+    """
+    return _of_elements(_LOG_SIGMOID, x, out)
+
+
+def _of_rows(operation: int, x: ArrayLike, axis: int, out: NDArray[Any] | None) -> NDArray[Any]:
+    array, storage, number, result = _arguments.activation_arguments(x, axis, out)
+    bits, result_bits = _arguments.as_bits(array, storage), _arguments.as_bits(result, storage)
+    _kernels.row_activation(operation, bits, storage, number, result_bits, None)
+    return result
+
+
+def _of_elements(operation: int, x: ArrayLike, out: NDArray[Any] | None) -> NDArray[Any]:
+    array, storage, _, result = _arguments.activation_arguments(x, None, out)
+    bits, result_bits = _arguments.as_bits(array, storage), _arguments.as_bits(result, storage)
+    _kernels.element_activation(operation, bits, storage, result_bits)
+    return result

@@ -1,0 +1,315 @@
+// elementwise.hpp: what is done to one score at a time: sigmoid, its logarithm, and the losses on binary scores.
+//
+// Includes exp_log.hpp, vector.hpp and block_ops.h only.
+//
+// One score z becomes e = exp(-|z|) in (0, 1], and everything is made of three numbers that are never a difference of
+// larger ones:
+//     t = e / (1 + e)    the probability of the less likely label: sigma(-|z|)
+//     u = 1 - t          that of the likelier one, at least 1/2: sigma(|z|)
+//     l = log(1 + e)     -log u; and -log t = |z| + l
+// They are carried as high + low, so that the exponential's error (below 0.75 of 2^-24, or of 2^-53) and the last rounding
+// are all that a result shows. e, t and u are 2^headroom times as large, so that they are normal where a product of theirs
+// with a large upstream gradient is.
+#pragma once
+
+#include "block_ops.h"
+#include "exp_log.hpp"
+
+namespace {
+
+template <class V> struct Parts { V high, low; };
+
+// log(1 + e) = e + e^2 h(e) on [0, 1]. Weighted minimax fits of relative error 2^-30.2 (float32) and 2^-59.1 (float64).
+template <class T> struct Log1pConstants;
+template <> struct Log1pConstants<float> {
+    static constexpr int degree = 9;
+    static constexpr float h[degree + 1] = {
+        -0x1.fffff8p-2f /* -0.49999988 */, 0x1.5553a6p-2f /* 0.33332691 */, -0x1.ffc41ep-3f /* -0.24988578 */,
+        0x1.978276p-3f /* 0.19897930 */, -0x1.4a5422p-3f /* -0.16129328 */, 0x1.fea712p-4f /* 0.12467105 */,
+        -0x1.544538p-4f /* -0.083073825 */, 0x1.57e8dap-5f /* 0.041981149 */, -0x1.beac50p-7f /* -0.013631381 */,
+        0x1.0fb3eap-9f /* 0.0020729278 */};
+};
+template <> struct Log1pConstants<double> {
+    static constexpr int degree = 20;
+    static constexpr double h[degree + 1] = {
+        -0x1.fffffffffffeep-2, 0x1.55555555547b1p-2, -0x1.ffffffff87aa6p-3, 0x1.9999998892248p-3, -0x1.555553df896a3p-3,
+        0x1.249233ca5942ap-3, -0x1.fffe45b319cd7p-4, 0x1.c70f38e103aa8p-4, -0x1.994c7f2e78273p-4, 0x1.72fe7eeb37664p-4,
+        -0x1.5063c61c5946fp-4, 0x1.2cb44c1cf11b0p-4, -0x1.027ef66816bffp-4, 0x1.9cccc390d5642p-5, -0x1.25e819986cbb7p-5,
+        0x1.654ecd18b848fp-6, -0x1.62281b1b0b914p-7, 0x1.0f4f8b58c34bap-8, -0x1.2ac1169bd68e9p-10, 0x1.a246966556cc8p-13,
+        -0x1.167c86448dcdep-16};
+};
+
+// numerator - quotient * divisor in float32; without the instruction in float64, where the product is exact.
+CELOSS_INLINE F32 remainder_of(F32 numerator, F32 quotient, F32 divisor) {
+#if defined(__FMA__) || defined(__aarch64__)
+    return fma(-quotient, divisor, numerator);
+#else
+    return narrow(widen_low(numerator) - widen_low(quotient) * widen_low(divisor),
+                  widen_high(numerator) - widen_high(quotient) * widen_high(divisor));
+#endif
+}
+
+template <class T> struct Score {
+    typedef typename VectorOf<T>::V V;
+    typedef ExpConstants<T> K;
+    static constexpr T unit = (T)(1ull << (K::headroom / 2)) * (T)(1ull << (K::headroom / 2));
+    static constexpr T per_unit = 1 / unit;
+
+    Parts<V> e;  // times unit
+
+    CELOSS_INLINE Score(V z, const RowScale<V>& scale) {
+        ExpParts<V> exp = exp_parts<V, T>(-absolute(z), scale);
+        e = {exp.value, exp.error};
+    }
+    // t, times unit. What the quotient's rounding lost is divided by 1 + e by a product with 1 - t.
+    CELOSS_INLINE Parts<V> less_likely() const {
+        V d = fma(e.high, V{} + per_unit, V{} + T(1));
+        V d_low = fma(e.low, V{} + per_unit, fma(e.high, V{} + per_unit, T(1) - d));
+        V q = e.high / d;
+        V lost = remainder_of(e.high, q, d) + (e.low - q * d_low);
+        return {q, lost * (T(1) - q * per_unit)};
+    }
+    // u = 1 - t, times unit.
+    CELOSS_INLINE static Parts<V> likelier(Parts<V> t) {
+        V u = unit - t.high;
+        return {u, ((unit - u) - t.high) - t.low};
+    }
+    // l, times unit.
+    CELOSS_INLINE Parts<V> log1p() const {
+        typedef Log1pConstants<T> C;
+        V small = e.high * per_unit;
+        V h = V{} + C::h[C::degree];
+        for (int i = C::degree - 1; i >= 0; --i) h = fma(h, small, V{} + C::h[i]);
+        return {e.high, fma(e.high * small, h, e.low * (T(1) - T(0.5) * small))};
+    }
+};
+
+// f(index, count) for the vectors of n numbers; `count` lanes of the last.
+template <class T, class F> CELOSS_INLINE void each_vector(ptrdiff_t n, F f) {
+    constexpr int W = lanes_of<T>();
+    ptrdiff_t i = 0;
+    for (; i + W <= n; i += W) f(i, W);
+    if (i < n) f(i, (int)(n - i));
+}
+template <class T> CELOSS_INLINE typename VectorOf<T>::V load_count(const T* from, int count) {
+    return count == lanes_of<T>() ? load(from) : load_first(from, count, T(0));
+}
+template <class T> CELOSS_INLINE void store_count(T* to, int count, typename VectorOf<T>::V v) {
+    if (count == lanes_of<T>()) store(to, v);
+    else store_first(to, count, v);
+}
+
+// ---- activations ---------------------------------------------------------------------------------------------------------
+
+// sigma(z) = u where z >= 0, t elsewhere.
+template <class T> void sigmoid(ptrdiff_t n, const T* z, T* p) {
+    typedef typename VectorOf<T>::V V;
+    const RowScale<V> scale = row_scale<V, T>(V{});
+    each_vector<T>(n, [&](ptrdiff_t i, int count) CELOSS_LAMBDA_INLINE {
+        const V v = load_count(z + i, count);
+        const Parts<V> t = Score<T>(v, scale).less_likely(), u = Score<T>::likelier(t);
+        store_count(p + i, count, (select(v < 0, t.high, u.high) + select(v < 0, t.low, u.low)) * Score<T>::per_unit);
+    });
+}
+
+// log sigma(z) = min(z, 0) - l.
+template <class T> void log_sigmoid(ptrdiff_t n, const T* z, T* y) {
+    typedef typename VectorOf<T>::V V;
+    const RowScale<V> scale = row_scale<V, T>(V{});
+    each_vector<T>(n, [&](ptrdiff_t i, int count) CELOSS_LAMBDA_INLINE {
+        const V v = load_count(z + i, count);
+        const Parts<V> l = Score<T>(v, scale).log1p();
+        store_count(y + i, count, select(v < 0, v, V{}) - (l.high + l.low) * Score<T>::per_unit);
+    });
+}
+
+// ---- losses on binary scores --------------------------------------------------------------------------------------------
+
+// Losses are summed in float64, lane by lane.
+template <class T> struct LossSum;
+template <> struct LossSum<float> {
+    F64 low{}, high{};
+    CELOSS_INLINE void add(F32 v) { low += widen_low(v); high += widen_high(v); }
+    CELOSS_INLINE double total() const { return sum_lanes<double>(low + high); }
+};
+template <> struct LossSum<double> {
+    F64 sum{};
+    CELOSS_INLINE void add(F64 v) { sum += v; }
+    CELOSS_INLINE double total() const { return sum_lanes<double>(sum); }
+};
+
+template <class T> CELOSS_INLINE typename VectorOf<T>::M lanes_before(int count) {
+    typename VectorOf<T>::M numbers;
+    for (int i = 0; i < lanes_of<T>(); ++i) numbers[i] = i;
+    return numbers < count;
+}
+
+// A factor common to all, in two parts; where it leaves T's range the parts would be inf - inf, and the high one does alone.
+template <class T> struct Factor {
+    T high, low, high_of_low;
+    CELOSS_INLINE explicit Factor(double value) : high((T)value), low(0), high_of_low(0) {
+        if (high - high == 0) {
+            low = (T)(value - (double)high);
+            high_of_low = high;
+        }
+    }
+    template <class V> CELOSS_INLINE V times(V v, V v_low) const { return fma(v, V{} + high, fma(v, V{} + low, v_low * high_of_low)); }
+};
+
+// Cross-entropy without weights, where what the two labels weigh sums to 1. With c the share of the label that the score
+// speaks against, and r = 1 - c:
+//     loss = l + c |z|        dloss/dz = sign(z) (c u - r t)
+// For a label of 0 or 1 one of the two products is 0.
+template <class T, bool GRAD> double plain_cross_entropy(const BinaryBlock<T>* b) {
+    typedef typename VectorOf<T>::V V;
+    const RowScale<V> scale = row_scale<V, T>(V{});
+    const Factor<T> factor(b->factor * (double)Score<T>::per_unit);
+    LossSum<T> sum;
+    each_vector<T>(b->n, [&](ptrdiff_t i, int count) CELOSS_LAMBDA_INLINE {
+        const V z = load_count(b->z + i, count), y = load_count(b->y + i, count), far = absolute(z), no = T(1) - y;
+        const auto positive = z > 0;
+        const V c = select(positive, no, y);
+        const Score<T> score(z, scale);
+        const Parts<V> l = score.log1p();
+        V loss = fma(select(c == 0, V{}, far), c, (l.high + l.low) * Score<T>::per_unit);
+        if (GRAD) {
+            const V r = select(positive, y, no);
+            const Parts<V> t = score.less_likely(), u = Score<T>::likelier(t);
+            const V g = fma(c, u.high, -(r * t.high)), g_low = fma(c, u.low, -(r * t.low));
+            store_count(b->grad + i, count, factor.times(select(positive, g, -g), select(positive, g_low, -g_low)));
+        }
+        if (b->loss) store_count(b->loss + i, count, loss);
+        if (count < lanes_of<T>()) loss = select(lanes_before<T>(count), loss, V{});
+        sum.add(loss);
+    });
+    return sum.total();
+}
+
+// Any of the losses with all options, in float64: what the scores give in T's precision, as float64 lanes.
+struct WideScore { F64 z, y, l, t, u; };
+
+template <int LOSS, bool GRAD>
+CELOSS_INLINE void weighted_loss(const WideScore& s, double keep, double add, double factor, const double* w, const double* pos,
+                                 const double* upstream, F64* loss, F64* grad) {
+    const M64 positive = s.z > 0;
+    const F64 weight = w ? load(w) : F64{} + 1.0;
+    const F64 up = upstream ? load(upstream) * factor : F64{} + factor;
+    const F64 yes = fma(s.y, F64{} + keep, F64{} + add), no = fma(1.0 - s.y, F64{} + keep, F64{} + add);
+    const F64 p = select(positive, s.u, s.t), rest = select(positive, s.t, s.u);
+    if (LOSS == BINARY_CROSS_ENTROPY) {
+        // l_n = w [pw y' softplus(-z) + (1 - y') softplus(z)], where 0 * inf counts 0;  dl_n/dz = w [(1 - y') p - pw y' (1 - p)]
+        const F64 a1 = weight * (pos ? yes * load(pos) : yes), a0 = weight * no;
+        const F64 against = select(positive, a0, a1);
+        *loss = fma(a0 + a1, s.l, select(against == 0, F64{}, absolute(s.z)) * against);
+        if (GRAD) *grad = (a0 * p - a1 * rest) * up;
+    } else if (LOSS == BINARY_BRIER) {
+        // l_n = w (p - y)^2;  dl_n/dz = 2 w (p - y) p (1 - p), with p - y = p (1 - y) - y (1 - p)
+        const F64 error = p * no - yes * rest;
+        *loss = weight * (error * error);
+        if (GRAD) *grad = (2.0 * weight * error) * (p * rest) * up;
+    } else {
+        // l_n = w |[z > 0] - y|
+        *loss = weight * select(s.z == s.z, select(positive, no, yes), s.z);
+        *loss = absolute(*loss);
+    }
+}
+
+template <class T, int LOSS, bool GRAD> double weighted_binary(const BinaryBlock<T>* b) {
+    typedef typename VectorOf<T>::V V;
+    constexpr int W = lanes_of<T>(), half = lanes_of<double>();
+    const RowScale<V> scale = row_scale<V, T>(V{});
+    LossSum<double> sum;
+    each_vector<T>(b->n, [&](ptrdiff_t i, int count) CELOSS_LAMBDA_INLINE {
+        const double *w = b->weight ? b->weight + i : nullptr, *pos = b->pos_weight ? b->pos_weight + i : nullptr;
+        const double* up = b->upstream ? b->upstream + i : nullptr;
+        double copies[3][W];
+        if (count < W) {
+            const double** from[3] = {&w, &pos, &up};
+            for (int k = 0; k < 3; ++k) {
+                if (!*from[k]) continue;
+                for (int lane = 0; lane < W; ++lane) copies[k][lane] = lane < count ? (*from[k])[lane] : 0.0;
+                *from[k] = copies[k];
+            }
+        }
+        const V z = load_count(b->z + i, count), y = load_count(b->y + i, count);
+        const Score<T> score(z, scale);
+        Parts<V> l{}, t{}, u{};
+        if (LOSS == BINARY_CROSS_ENTROPY) l = score.log1p();
+        if (LOSS == BINARY_BRIER || (LOSS == BINARY_CROSS_ENTROPY && GRAD)) {
+            t = score.less_likely();
+            u = Score<T>::likelier(t);
+        }
+        constexpr double per_unit = (double)Score<T>::per_unit;
+        auto wide_sum = [&](F64 high, F64 low) CELOSS_LAMBDA_INLINE { return (high + low) * per_unit; };
+        F64 loss[2]{}, grad[2]{};
+        V loss_here, grad_here;
+        if constexpr (sizeof(T) == 4) {
+            const WideScore first = {widen_low(z), widen_low(y), wide_sum(widen_low(l.high), widen_low(l.low)),
+                                     wide_sum(widen_low(t.high), widen_low(t.low)), wide_sum(widen_low(u.high), widen_low(u.low))};
+            const WideScore second = {widen_high(z), widen_high(y), wide_sum(widen_high(l.high), widen_high(l.low)),
+                                      wide_sum(widen_high(t.high), widen_high(t.low)), wide_sum(widen_high(u.high), widen_high(u.low))};
+            weighted_loss<LOSS, GRAD>(first, b->keep, b->add, b->factor, w, pos, up, loss, grad);
+            weighted_loss<LOSS, GRAD>(second, b->keep, b->add, b->factor, w ? w + half : w, pos ? pos + half : pos,
+                                      up ? up + half : up, loss + 1, grad + 1);
+            loss_here = narrow(loss[0], loss[1]);
+            grad_here = narrow(grad[0], grad[1]);
+        } else {
+            const WideScore all = {z, y, wide_sum(l.high, l.low), wide_sum(t.high, t.low), wide_sum(u.high, u.low)};
+            weighted_loss<LOSS, GRAD>(all, b->keep, b->add, b->factor, w, pos, up, loss, grad);
+            loss_here = loss[0];
+            grad_here = grad[0];
+        }
+        if (b->loss) store_count(b->loss + i, count, loss_here);
+        if (GRAD) store_count(b->grad + i, count, grad_here);
+        if (count < W) {
+            loss[0] = select(lanes_before<double>(count), loss[0], F64{});
+            loss[1] = select(lanes_before<double>(count - half), loss[1], F64{});
+        }
+        sum.add(sizeof(T) == 4 ? loss[0] + loss[1] : loss[0]);
+    });
+    return sum.total();
+}
+
+template <class T> double binary(const BinaryBlock<T>* b) {
+    const bool grad = b->grad != nullptr;
+    switch (b->loss_kind) {
+    case BINARY_CROSS_ENTROPY:
+        if (b->weight || b->pos_weight || b->upstream || b->keep != 1.0)
+            return grad ? weighted_binary<T, BINARY_CROSS_ENTROPY, true>(b) : weighted_binary<T, BINARY_CROSS_ENTROPY, false>(b);
+        return grad ? plain_cross_entropy<T, true>(b) : plain_cross_entropy<T, false>(b);
+    case BINARY_BRIER: return grad ? weighted_binary<T, BINARY_BRIER, true>(b) : weighted_binary<T, BINARY_BRIER, false>(b);
+    default: return weighted_binary<T, BINARY_ZERO_ONE, false>(b);
+    }
+}
+
+// ---- labels --------------------------------------------------------------------------------------------------------------
+
+template <class T, class L> void labels_as(const Matrix* from, const Tile<T>* to) {
+    for (ptrdiff_t i = 0; i < to->rows; ++i) {
+        const char* row = from->at + i * from->row_stride;
+        T* out = to->at + i * to->row_stride;
+        L label;
+        if (from->class_stride == (ptrdiff_t)sizeof(L)) {
+            for (ptrdiff_t j = 0; j < to->classes; ++j) {
+                __builtin_memcpy(&label, row + j * (ptrdiff_t)sizeof(L), sizeof label);
+                out[j] = (T)label;
+            }
+        } else {
+            for (ptrdiff_t j = 0; j < to->classes; ++j) {
+                __builtin_memcpy(&label, row + j * from->class_stride, sizeof label);
+                out[j] = (T)label;
+            }
+        }
+    }
+}
+
+template <class T> void load_labels(const Matrix* from, const Tile<T>* to) {
+    switch (from->storage) {
+    case STORED_INT8: return labels_as<T, int8_t>(from, to);
+    case STORED_UINT8: return labels_as<T, uint8_t>(from, to);
+    case STORED_INT32: return labels_as<T, int32_t>(from, to);
+    default: return labels_as<T, int64_t>(from, to);
+    }
+}
+
+}  // namespace
