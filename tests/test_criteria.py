@@ -5,6 +5,7 @@ import gc
 import pickle
 import weakref
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -83,7 +84,7 @@ def test_backward_may_be_called_again():
     np.testing.assert_array_equal(criterion.backward(), first)
 
 
-@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, np.float32, np.float64])
 def test_upstream_gradient(dtype):
     x, target = problem(dtype=dtype)
     criterion = celoss.CrossEntropyLoss()

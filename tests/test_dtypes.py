@@ -12,7 +12,7 @@ INTEGERS = [np.int8, np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.int6
 
 
 def confident(classes, dtype, rows=41):
-    """Rows whose p_t runs from a half to 1 - 1e-9 (Liger #1329: random logits keep p_t near 0 and hide the loss of digits)."""
+    """Rows whose p_t runs from a half to 1 - 1e-9 (Liger #1329: random logits keep p_t near 0 and hide lost digits)."""
     rng = np.random.default_rng(classes)
     x = rng.standard_normal((rows, classes))
     target = rng.integers(0, classes, rows)

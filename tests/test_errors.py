@@ -25,8 +25,8 @@ def raises(error, *words):
 @both
 @pytest.mark.parametrize(
     "logits",
-    [X.astype(complex), np.array([["a", "b", "c"]] * 4), X.astype(object), np.zeros((4, 3), "m8[s]"), np.zeros((4, 3), "i4,f4"),
-     np.zeros((4, 3), np.longdouble)],
+    [X.astype(complex), np.array([["a", "b", "c"]] * 4), X.astype(object), np.zeros((4, 3), "m8[s]"),
+     np.zeros((4, 3), "i4,f4"), np.zeros((4, 3), np.longdouble)],
     ids=lambda a: str(a.dtype),
 )  # fmt: skip
 def test_logits_of_no_use(function, logits):
@@ -126,7 +126,10 @@ def test_index_out_of_range(form, value, function):
 
 
 @both
-@pytest.mark.parametrize("options", [{}, {"weight": [1, 2, 3]}, {"sample_weight": 2}, {"reduction": "sum"}, {"normalizer": 2}, {"reduction": "none"}])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"weight": [1, 2, 3]}, {"sample_weight": 2}, {"reduction": "sum"}, {"normalizer": 2}, {"reduction": "none"}],
+)
 def test_index_out_of_range_with_options(function, options, level):
     for dtype in (np.float16, np.float32, np.float64):
         with raises(IndexError, "target[3] = 3 is not in [0, 3)"):

@@ -62,7 +62,16 @@ def layouts(a):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
     ("shape", "axis"),
-    [((40, 10), 1), ((40, 10), 0), ((9, 70), 1), ((70, 9), 0), ((3, 5, 7), 1), ((3, 40, 7), 1), ((6, 4, 33), -1), ((2, 3, 4, 5), 2)],
+    [
+        ((40, 10), 1),
+        ((40, 10), 0),
+        ((9, 70), 1),
+        ((70, 9), 0),
+        ((3, 5, 7), 1),
+        ((3, 40, 7), 1),
+        ((6, 4, 33), -1),
+        ((2, 3, 4, 5), 2),
+    ],
 )
 @pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.1, "reduction": "none"}], ids=["plain", "options"])
 def test_strides(shape, axis, dtype, options, level):
@@ -96,7 +105,9 @@ def test_strides_of_probabilities(shape, axis, dtype, level):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("shape", "axis"), [((40, 10), 1), ((40, 10), 0), ((9, 70), 1), ((3, 5, 7), 1), ((6, 4, 33), 2)])
+@pytest.mark.parametrize(
+    ("shape", "axis"), [((40, 10), 1), ((40, 10), 0), ((9, 70), 1), ((3, 5, 7), 1), ((6, 4, 33), 2)]
+)
 def test_out_in_any_layout(shape, axis, dtype, level):
     x, target = problem(shape, axis, dtype)
     expected = celoss.cross_entropy_with_grad(x, target, axis=axis)
@@ -208,8 +219,10 @@ def test_axis_and_dimensions(classes, dtype, level):
             rows_shape = target.shape
             same(got, (loss.reshape(rows_shape), np.moveaxis(grad.reshape(*rows_shape, classes), -1, axis)))
             mean = celoss.cross_entropy(x, target, axis=axis)
-            assert np.isnan(mean) if (target == -100).all() else mean == pytest.approx(
-                celoss.cross_entropy(rows, target.reshape(-1)), rel=1e-12
+            assert (
+                np.isnan(mean)
+                if (target == -100).all()
+                else mean == pytest.approx(celoss.cross_entropy(rows, target.reshape(-1)), rel=1e-12)
             )
 
 

@@ -35,7 +35,9 @@ def test_ignored_rows_are_never_read(form, classes, dtype, level):
     ignored[:5] = [True, False, True, True, False]
     target[ignored] = -100
     options = options_of(form, classes, 37)
-    expected = celoss.cross_entropy_with_grad(np.where(ignored[:, None], dtype(0), x), target, reduction="none", **options)
+    expected = celoss.cross_entropy_with_grad(
+        np.where(ignored[:, None], dtype(0), x), target, reduction="none", **options
+    )
     assert not expected[0][ignored].any() and not expected[1][ignored].any()
     mean = celoss.cross_entropy(np.where(ignored[:, None], dtype(0), x), target, **options)
     for poison in (NAN, INF, -INF):
@@ -168,7 +170,7 @@ def test_minus_infinity_at_the_target(classes, dtype, level):
     x[np.arange(37), target] = -INF
     loss, grad = celoss.cross_entropy_with_grad(x, target, reduction="none")
     assert (loss == INF).all()
-    np.testing.assert_array_equal(grad[np.arange(37), target], -1)
+    np.testing.assert_allclose(grad[np.arange(37), target].astype(np.float64), -1, rtol=2 * np.finfo(dtype).eps)
     rest = grad.copy()
     rest[np.arange(37), target] = 0
     assert (rest >= 0).all()
@@ -210,9 +212,7 @@ def test_smoothing_over_an_impossible_class_is_infinite(classes, dtype, level):
     # A class of weight 0 has no share of it.
     weight = np.ones(classes)
     weight[impossible[0]] = 0
-    loss, grad = celoss.cross_entropy_with_grad(
-        x[:1], target[:1], reduction="none", label_smoothing=0.5, weight=weight
-    )
+    loss, grad = celoss.cross_entropy_with_grad(x[:1], target[:1], reduction="none", label_smoothing=0.5, weight=weight)
     assert np.isfinite(loss).all() and grad[0, impossible[0]] == 0
 
 
@@ -271,7 +271,7 @@ def test_ties(classes, dtype, level):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("classes", CLASS_COUNTS)
 def test_largest_numbers(classes, dtype, level):
-    """The difference of two logits may overflow: the loss is then infinite or 0, the gradient 0 or one-hot, never NaN."""
+    """The difference of two logits may overflow: the loss is infinite or 0 then, the gradient 0 or 1, never NaN."""
     big = np.finfo(dtype).max
     x = np.zeros((4, classes), dtype)
     x[0, 0] = big

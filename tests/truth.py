@@ -1,7 +1,7 @@
-"""Exact losses and gradients, and distances from them in ulp. Extended precision; imports NumPy only.
+"""Exact losses and gradients, and distances from them in ulp.
 
-Truth is computed in long double, which carries 64 bits on x86 and 113 on other Linux machines. Where it is no wider than
-float64, truth is good enough for float32 results only: `WIDE` says so.
+Truth is computed in long double, which carries 64 bits on x86 and 113 on other Linux machines. Where it is no wider
+than float64, truth is good enough for float32 results only: `WIDE` says so.
 """
 
 import numpy as np
@@ -10,7 +10,7 @@ import pytest
 real = np.longdouble
 WIDE = np.finfo(real).nmant >= 63
 
-needs_wide = pytest.mark.skipif(not WIDE, reason="long double is no wider than float64 here: no truth for float64 results")
+needs_wide = pytest.mark.skipif(not WIDE, reason="long double is no wider than float64 here")
 
 
 def exponentials(x):
@@ -31,8 +31,7 @@ def softmax(x):
     first = np.zeros(x.shape, bool)
     np.put_along_axis(first, np.argmax(x, axis=-1)[..., None], True, axis=-1)
     rest = np.where(first, 0, e).sum(axis=-1, keepdims=True)
-    others = np.where(first, rest, (1 - e) + rest)
-    # exact for the classes beside the maximum: 1 - e + rest has no small value unless e ties with the maximum
+    others = np.where(first, rest, (1 - e) + rest)  # never below 1 beside the maximum: e is part of rest there
     with np.errstate(all="ignore"):
         return e / (1 + rest), others / (1 + rest), (m - x) + np.log1p(rest)
 
@@ -95,6 +94,6 @@ def assert_ulp(got, exact, most, *, dtype=None, scale=None, names=None):
         family = f" ({names[at[0]]})" if names is not None else ""
         wrong = int((error > most).sum())
         raise AssertionError(
-            f"{float(error[at]):.4g} ulp at {tuple(int(i) for i in at)}{family}, at most {most} allowed; got {got[at]!r}, "
-            f"exact {np.asarray(exact)[at]!r}; {wrong} of {error.size} elements are too far off"
+            f"{float(error[at]):.4g} ulp at {tuple(int(i) for i in at)}{family}, at most {most} allowed; "
+            f"got {got[at]!r}, exact {np.asarray(exact)[at]!r}; {wrong} of {error.size} elements are too far off"
         )

@@ -230,7 +230,7 @@ cdef double operate_on_block(const Call* c, Py_ssize_t n, Py_ssize_t rows, char*
     while done < rows:
         outer = (n + done) // c.inner_rows
         inner = (n + done) - outer * c.inner_rows
-        stretch = min(rows - done, c.inner_rows - inner)
+        stretch = min(min(rows - done, c.inner_rows - inner), c.stretch_rows)
         seen = SEEN_KEPT
         if c.target != NULL:
             if c.target_size == 8:
@@ -292,10 +292,15 @@ cdef bint run_row_operation(Call* c, int limit, double* loss) noexcept nogil:
     c.block_rows = max(<Py_ssize_t>1, min(<Py_ssize_t>CELOSS_BLOCK_ROWS, BLOCK_BYTES // (c.classes * size)))
     if c.few_classes:
         c.block_rows = max(<Py_ssize_t>CELOSS_LANE_GROUP, c.block_rows // CELOSS_LANE_GROUP * CELOSS_LANE_GROUP)
+    c.stretch_rows = c.block_rows
+    if c.few_classes or not blended:
+        c.stretch_rows = max(<Py_ssize_t>1, min(c.block_rows, STRETCH_BYTES // (c.classes * size)))
+        if c.few_classes:
+            c.stretch_rows = max(<Py_ssize_t>CELOSS_LANE_GROUP, c.stretch_rows // CELOSS_LANE_GROUP * CELOSS_LANE_GROUP)
     c.chunk_rows = max(c.block_rows, CHUNK_NUMBERS // c.classes // c.block_rows * c.block_rows)
     chunks = (c.rows + c.chunk_rows - 1) // c.chunk_rows
     tiles = 2 if blended else 1
-    scratch = sizeof(RowWork) + <size_t>((c.block_rows + CELOSS_LANE_GROUP) * c.classes * size * tiles)
+    scratch = sizeof(RowWork) + <size_t>((c.stretch_rows + CELOSS_LANE_GROUP) * c.classes * size * tiles)
     c.chunk_loss = <double*>malloc(<size_t>(chunks + 1) * sizeof(double))
     if c.chunk_loss == NULL:
         return False

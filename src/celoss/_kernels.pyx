@@ -559,7 +559,7 @@ cdef enum Phase:
 
 cdef struct Piece:
     # What one piece adds to its row; of a row's first piece, the merged row.
-    double maximum, rest, rest_low, unit, mass, blend_gap, inverse, inverse_low, coefficient, subtracted
+    double maximum, rest, rest_low, mass, blend_gap, inverse, inverse_low, coefficient, subtracted
     Py_ssize_t where                # of the maximum in the piece; -1 where the row's comes first in another
 
 cdef struct LongRows:
@@ -649,7 +649,6 @@ cdef void run_piece(const LongRows* job, Py_ssize_t block, char* scratch, real* 
         ops.exp_sum(&x, &e, m, &piece.where, NULL, NULL, NULL, 0, &r.sums)
     r.sums.inverse[0] = row.inverse
     r.sums.inverse_low[0] = row.inverse_low
-    r.sums.unit[0] = row.unit
     ops.scale(&e, &e, &row.coefficient, &r.sums, NULL, NULL, 0)
     if blended:
         ops.subtract(&e, &blend, &row.subtracted)
@@ -718,7 +717,6 @@ cdef double end_long_row(LongRows* job, Py_ssize_t n, Rows* r, real x_target, re
         put_losses(c, n, 1, r.loss)
     row.inverse = r.sums.inverse[0]
     row.inverse_low = r.sums.inverse_low[0]
-    row.unit = r.sums.unit[0]
     row.coefficient = r.coefficient[0]
     row.subtracted = r.subtracted[0]
     return r.loss[0]

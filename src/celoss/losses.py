@@ -324,7 +324,7 @@ def brier_score_with_grad(
     >>> import celoss
     >>> loss, grad = celoss.brier_score_with_grad(np.array([[2.0, 1.0, 0.0]]), [0])
     >>> round(loss, 4), grad.round(4).tolist()
-    (0.1797, [[-0.2391, 0.2018, 0.0372]])
+    (0.1801, [[-0.2396, 0.1955, 0.0441]])
     """
     loss, grad = _loss_of_rows(
         _BRIER, logits, target, axis, weight, sample_weight, ignore_index, label_smoothing, reduction, normalizer, n_threads,

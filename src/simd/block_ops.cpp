@@ -122,17 +122,22 @@ template <class T> T row_maximum(const T* x, ptrdiff_t classes, ptrdiff_t* where
 // Of one row, the exponentials of `count` classes: stored, and added to the sum (LEAVE_OUT: but for those that attain the
 // maximum, which are counted in `maxima` instead; otherwise add_stored is left to do).
 template <class T, bool LEAVE_OUT>
-CELOSS_INLINE void exp_of_classes(const T* x, T* e, int count, const RowScale<typename VectorOf<T>::V>& row, T m,
+CELOSS_INLINE void exp_of_classes(const T* x, T* e, int count, const RowScale<typename VectorOf<T>::V>& row, T m, T unit,
                                   typename VectorOf<T>::M& maxima, ExpSum<T>& sum) {
     typedef typename VectorOf<T>::V V;
     typedef typename VectorOf<T>::M M;
     const bool full = count == lanes_of<T>();
     V v = full ? load(x) : load_first(x, count, (T)-__builtin_inff());
     ExpParts<V> exp = exp_parts<V, T>(v, row);
-    if (full) store(e, exp.value);
-    else store_first(e, count, exp.value);
+    M attains{};
+    V stored = exp.value;
     if (LEAVE_OUT) {
-        M attains = v == splat<T>(m);
+        attains = v == splat<T>(m);
+        stored = select(attains, splat<T>(unit), stored);
+    }
+    if (full) store(e, stored);
+    else store_first(e, count, stored);
+    if (LEAVE_OUT) {
         maxima -= attains;
         exp.value = (V)((M)exp.value & ~attains);
         exp.error = (V)((M)exp.error & ~attains);
@@ -143,7 +148,7 @@ CELOSS_INLINE void exp_of_classes(const T* x, T* e, int count, const RowScale<ty
 
 // Returns the sum; `maxima`: how often the maximum was left out. Not STORE: e is room for a group of vectors.
 template <class T, bool STORE>
-double row_exp_sum(const T* x, T* e, ptrdiff_t classes, T m, ptrdiff_t where, const RowScale<typename VectorOf<T>::V>& row,
+double row_exp_sum(const T* x, T* e, ptrdiff_t classes, T m, T unit, ptrdiff_t where, const RowScale<typename VectorOf<T>::V>& row,
                    ptrdiff_t* maxima, double* low, const T* next_x, const T* next_e) {
     typedef typename VectorOf<T>::M M;
     constexpr int W = lanes_of<T>();
@@ -157,10 +162,10 @@ double row_exp_sum(const T* x, T* e, ptrdiff_t classes, T m, ptrdiff_t where, co
         if (STORE && next_e)
             for (int k = 0; k < GROUP; ++k) prefetch(next_e + j + k * W);
         if (j == where) {
-            for (int k = 0; k < GROUP; ++k) exp_of_classes<T, true>(x + j + k * W, to + k * W, W, row, m, left_out, sum);
+            for (int k = 0; k < GROUP; ++k) exp_of_classes<T, true>(x + j + k * W, to + k * W, W, row, m, unit, left_out, sum);
         } else {
             _Pragma("GCC unroll 8") for (int k = 0; k < GROUP; ++k)
-                exp_of_classes<T, false>(x + j + k * W, to + k * W, W, row, m, left_out, sum);
+                exp_of_classes<T, false>(x + j + k * W, to + k * W, W, row, m, unit, left_out, sum);
             __asm__ volatile("" ::: "memory");
             _Pragma("GCC unroll 8") for (int k = 0; k < GROUP; ++k) sum.add_stored(to + k * W);
         }
@@ -171,8 +176,8 @@ double row_exp_sum(const T* x, T* e, ptrdiff_t classes, T m, ptrdiff_t where, co
         T* to = STORE ? e + j : e;
         if (next_x) prefetch(next_x + j);
         if (STORE && next_e) prefetch(next_e + j);
-        if (count < W) exp_of_classes<T, true>(x + j, to, count, row, here ? m : (T)__builtin_nanf(""), left_out, sum);
-        else exp_of_classes<T, true>(x + j, to, W, row, here ? m : (T)__builtin_nanf(""), left_out, sum);
+        if (count < W) exp_of_classes<T, true>(x + j, to, count, row, here ? m : (T)__builtin_nanf(""), unit, left_out, sum);
+        else exp_of_classes<T, true>(x + j, to, W, row, here ? m : (T)__builtin_nanf(""), unit, left_out, sum);
     }
     sum.finish();
     typename VectorOf<T>::Int lane[W];
@@ -188,7 +193,7 @@ template <class T> constexpr T smallest_normal() { return sizeof(T) == 4 ? (T)0x
 
 template <class T> struct RowFactor {
     typedef typename VectorOf<T>::V V;
-    V high, low, smallest, largest;
+    V high, low, smallest;
 
     // a * inverse of the row's sum, for one row in all lanes.
     CELOSS_INLINE RowFactor(const double* a, const RowSums* sums, ptrdiff_t row) {
@@ -201,7 +206,7 @@ template <class T> struct RowFactor {
             const F64 lost = remainder_of(splat(-factor), splat(-a[row]), splat(sums->inverse[row]));
             low = lost + a[row] * sums->inverse_low[row];
         }
-        finish(splat<T>((T)sums->unit[row]));
+        finish();
     }
     // Of the rows from `row` on, one a lane.
     CELOSS_INLINE RowFactor(const double* a, const RowSums* sums, ptrdiff_t row, V*) {
@@ -211,29 +216,25 @@ template <class T> struct RowFactor {
             const F64 factor1 = load(a + row + W) * load(sums->inverse + row + W);
             high = narrow(factor0, factor1);
             low = narrow(factor0 - widen_low(high), factor1 - widen_high(high));
-            finish(narrow(load(sums->unit + row), load(sums->unit + row + W)));
         } else {
             high = factor0;
             low = fma(a0, load(sums->inverse_low + row), remainder_of(-factor0, -a0, inverse0));
-            finish(load(sums->unit + row));
         }
+        finish();
     }
-    CELOSS_INLINE void finish(V unit) {
+    CELOSS_INLINE void finish() {
         low = select(low - low == V{}, low, V{});  // an infinite or NaN factor has no low part
         smallest = smallest_normal<T>() / absolute(high);
-        largest = unit;
     }
-    // The exponential of the maximum may have been rounded up past the unit; no probability is above 1.
     CELOSS_INLINE V times(V e) const {
-        const V bounded = min_or_nan(largest, e);
 #if !defined(__FMA__) && !defined(__aarch64__)
         if constexpr (sizeof(T) == 4) {
-            const F64 p0 = widen_low(bounded) * (widen_low(high) + widen_low(low));
-            const F64 p1 = widen_high(bounded) * (widen_high(high) + widen_high(low));
+            const F64 p0 = widen_low(e) * (widen_low(high) + widen_low(low));
+            const F64 p1 = widen_high(e) * (widen_high(high) + widen_high(low));
             return select(e < smallest, V{}, narrow(p0, p1));
         }
 #endif
-        return select(e < smallest, V{}, fma(bounded, high, bounded * low));
+        return select(e < smallest, V{}, fma(e, high, e * low));
     }
 };
 
@@ -279,6 +280,23 @@ template <class T> CELOSS_INLINE typename VectorOf<T>::M load_targets(const int6
     return __builtin_convertvector(wide, typename VectorOf<T>::M);
 }
 
+// unit of the rows from i on, one a lane; also as numbers of the arithmetic type.
+template <class T>
+CELOSS_INLINE typename VectorOf<T>::V store_units(typename VectorOf<T>::V a, typename VectorOf<T>::V steps, RowSums* sums, ptrdiff_t i) {
+    if constexpr (sizeof(T) == 4) {
+        const F64 low = exp_of_maximum<T>(widen_low(a), widen_low(steps)).high;
+        const F64 high = exp_of_maximum<T>(widen_high(a), widen_high(steps)).high;
+        store(sums->unit + i, low);
+        store(sums->unit + i + lanes_of<double>(), high);
+        return narrow(low, high);
+    } else {
+        const HighLow unit = exp_of_maximum<T>(a, steps);
+        store(sums->unit + i, unit.high);
+        store(sums->unit_low + i, unit.low);
+        return unit.high;
+    }
+}
+
 // Per-row results are stored for whole vectors of rows: RowSums has room for them.
 template <class T, bool STORE, bool TARGET>
 void lanes_exp_sum(const Tile<T>& x, const Tile<T>& e, const T* m, const int64_t* target, T* x_t, T* e_t, RowSums* sums) {
@@ -289,7 +307,7 @@ void lanes_exp_sum(const Tile<T>& x, const Tile<T>& e, const T* m, const int64_t
     for (ptrdiff_t i = 0; i < x.rows; i += W) {
         const V top = load(m + i);
         const RowScale<V> row = row_scale<V, T>(top);
-        const V a = top - row.shift;
+        const V unit = store_units<T>(top - row.shift, row.steps, sums, i);
         const T* from = x.at + i;
         T* to = STORE ? e.at + i : nullptr;
         ExpSum<T> sum;
@@ -300,16 +318,15 @@ void lanes_exp_sum(const Tile<T>& x, const Tile<T>& e, const T* m, const int64_t
         for (ptrdiff_t j = 0; j < x.classes; ++j, from += x.class_stride) {
             V v = load(from);
             ExpParts<V> exp = exp_parts<V, T>(v, row);
-            if (TARGET) {
-                M here = wanted == (Int)j;
-                logit = select(here, v, logit);
-                if (STORE) exponential = select(here, exp.value, exponential);
-            }
+            M attains = v == top;
             if (STORE) {
-                store(to, exp.value);
+                V stored = select(attains, unit, exp.value);
+                store(to, stored);
                 to += e.class_stride;
+                if (TARGET) exponential = select(wanted == (Int)j, stored, exponential);
             }
-            M first = (v == top) & waiting;
+            if (TARGET) logit = select(wanted == (Int)j, v, logit);
+            M first = attains & waiting;
             waiting &= ~first;
             exp.value = (V)((M)exp.value & ~first);
             exp.error = (V)((M)exp.error & ~first);
@@ -323,14 +340,9 @@ void lanes_exp_sum(const Tile<T>& x, const Tile<T>& e, const T* m, const int64_t
         if constexpr (sizeof(T) == 4) {
             store(sums->rest + i, sum.low);
             store(sums->rest + i + half, sum.high);
-            store(sums->unit + i, exp_of_maximum<T>(widen_low(a), widen_low(row.steps)).high);
-            store(sums->unit + i + half, exp_of_maximum<T>(widen_high(a), widen_high(row.steps)).high);
         } else {
-            const HighLow unit = exp_of_maximum<T>(a, row.steps);
             store(sums->rest + i, sum.sum);
             store(sums->rest_low + i, sum.lost);
-            store(sums->unit + i, unit.high);
-            store(sums->unit_low + i, unit.low);
         }
     }
 }
@@ -368,6 +380,17 @@ template <class T> void maximum(const Tile<T>* x, T* m, ptrdiff_t* where) {
     for (ptrdiff_t i = 0; i < x->rows; ++i) m[i] = row_maximum(x->at + i * x->row_stride, x->classes, where + i);
 }
 
+// unit, for rows of which each has its classes in the vectors' lanes.
+template <class T> void units_of_rows(ptrdiff_t n, const T* m, RowSums* sums) {
+    typedef typename VectorOf<T>::V V;
+    constexpr int W = lanes_of<T>();
+    for (ptrdiff_t i = 0; i < n; i += W) {
+        const V top = load_first(m + i, (int)(n - i < W ? n - i : W), T(0));
+        const RowScale<V> row = row_scale<V, T>(top);
+        store_units<T>(top - row.shift, row.steps, sums, i);
+    }
+}
+
 template <class T>
 void exp_sum(const Tile<T>* x, const Tile<T>* e, const T* m, const ptrdiff_t* where, const int64_t* target, T* x_t, T* e_t,
              ptrdiff_t ahead, RowSums* sums) {
@@ -379,35 +402,26 @@ void exp_sum(const Tile<T>* x, const Tile<T>* e, const T* m, const ptrdiff_t* wh
                       : lanes_exp_sum<T, false, false>(*x, *e, m, target, x_t, e_t, sums);
     }
     typedef typename VectorOf<T>::V V;
-    double a[CELOSS_BLOCK_ROWS], steps[CELOSS_BLOCK_ROWS], again[CELOSS_BLOCK_ROWS];
     alignas(64) T room[GROUP * lanes_of<T>()];
+    units_of_rows(x->rows, m, sums);
     for (ptrdiff_t i = 0; i < x->rows; ++i) {
         const T* from = x->at + i * x->row_stride;
         const T* next_x = i < ahead ? from + x->rows * x->row_stride : nullptr;
         const RowScale<V> row = row_scale<V, T>(splat<T>(m[i]));
         const ptrdiff_t t = target && target[i] >= 0 ? (ptrdiff_t)target[i] : 0;
+        const T unit = (T)sums->unit[i];
+        double* low = sums->rest_low + i;
         ptrdiff_t maxima;
         if (target) x_t[i] = from[t];
         if (e->at) {
             T* to = e->at + i * e->row_stride;
             const T* next_e = next_x && e->at != x->at ? to + x->rows * e->row_stride : nullptr;
-            sums->rest[i] = row_exp_sum<T, true>(from, to, x->classes, m[i], where[i], row, &maxima, sums->rest_low + i, next_x, next_e);
+            sums->rest[i] = row_exp_sum<T, true>(from, to, x->classes, m[i], unit, where[i], row, &maxima, low, next_x, next_e);
             if (target) e_t[i] = to[t];
         } else {
-            sums->rest[i] = row_exp_sum<T, false>(from, room, x->classes, m[i], where[i], row, &maxima, sums->rest_low + i, next_x, nullptr);
+            sums->rest[i] = row_exp_sum<T, false>(from, room, x->classes, m[i], unit, where[i], row, &maxima, low, next_x, nullptr);
         }
-        a[i] = (double)(m[i] - row.shift[0]);
-        steps[i] = (double)row.steps[0];
-        again[i] = where[i] < 0 || maxima < 1 ? 0.0 : (double)(maxima - 1);  // further maxima count as others
-    }
-    constexpr int W = lanes_of<double>();
-    for (ptrdiff_t i = 0; i < x->rows; i += W) {
-        const int count = (int)(x->rows - i < W ? x->rows - i : W);
-        const HighLow unit = exp_of_maximum<T>(load_first(a + i, count, 0.0), load_first(steps + i, count, 0.0));
-        store(sums->unit + i, unit.high);
-        if (sizeof(T) == 8) store(sums->unit_low + i, unit.low);
-        for (int k = 0; k < count; ++k)
-            if (again[i + k] != 0.0) sums->rest[i + k] += again[i + k] * sums->unit[i + k];
+        if (where[i] >= 0 && maxima > 1) sums->rest[i] += (double)(maxima - 1) * sums->unit[i];  // the others among them
     }
 }
 
@@ -419,18 +433,28 @@ CELOSS_INLINE F64 wide(const float* from) {
     return v;
 }
 
+// A float64 as it is once stored in the arithmetic type.
+template <class T> CELOSS_INLINE F64 wide_stored(F64 v) {
+    if constexpr (sizeof(T) == 4) return widen_low(narrow(v, v));
+    else return v;
+}
+
 // Rows past n up to the vector's width are computed from whatever is there, and not used.
 template <class T> void log_rows(ptrdiff_t n, const T* m, const T* x_t, const T* e_t, RowSums* sums) {
     constexpr int W = lanes_of<double>();
     for (ptrdiff_t i = 0; i < n; i += W) {
-        const F64 rest = load(sums->rest + i), unit = load(sums->unit + i), total = unit + rest, inverse = 1.0 / total;
+        const F64 rest = load(sums->rest + i), alone = wide_stored<T>(load(sums->unit + i));
+        // A maximum without others has the probability 1, exactly: the unit is then its exponential as stored.
+        const M64 has_others = rest != 0.0;
+        const F64 unit = select(has_others, load(sums->unit + i), alone), total = unit + rest, inverse = 1.0 / total;
         const F64 top = wide(m + i), at_target = wide(x_t + i), gap = top - at_target;
         store(sums->inverse + i, inverse);
-        F64 log_sum, gap_low{};
+        F64 log_sum, gap_low{}, unit_low{};
         if constexpr (sizeof(T) == 4) {
             log_sum = log1p_ratio<false>({rest, F64{}}, {unit, F64{}});
         } else {
-            const HighLow rest2 = {rest, load(sums->rest_low + i)}, unit2 = {unit, load(sums->unit_low + i)};
+            const HighLow rest2 = {rest, load(sums->rest_low + i)}, unit2 = {unit, select(has_others, load(sums->unit_low + i), F64{})};
+            unit_low = unit2.low;
             log_sum = log1p_ratio<true>(rest2, unit2);
             const F64 total_low = two_sum(unit, rest).low + rest2.low + unit2.low;
             store(sums->inverse_low + i, (remainder_of(F64{} + 1.0, inverse, total) - inverse * total_low) * inverse);
@@ -440,8 +464,14 @@ template <class T> void log_rows(ptrdiff_t n, const T* m, const T* x_t, const T*
         store(sums->log_sum + i, log_sum);
         store(sums->nll + i, gap + (log_sum + gap_low));
         // The target that attains the maximum is not among the others; the maximum itself is, elsewhere.
-        const F64 others = rest + select(gap == F64{}, F64{}, unit - wide(e_t + i));
-        store(sums->miss + i, others * inverse);
+        const F64 of_maximum = select(gap == F64{}, F64{}, unit - wide(e_t + i)), others = rest + of_maximum;
+        F64 miss = others * inverse;
+        if constexpr (sizeof(T) == 8) {
+            const F64 lost = two_sum(rest, of_maximum).low + load(sums->rest_low + i) + select(gap == F64{}, F64{}, unit_low);
+            const F64 low = fma(others, load(sums->inverse_low + i), lost * inverse) - remainder_of(miss, others, inverse);
+            miss += select(low == low, low, F64{});
+        }
+        store(sums->miss + i, miss);
     }
 }
 

@@ -94,20 +94,29 @@ template <class T> void mass_without(const Tile<T>* q, const int64_t* excluded, 
 
 // ---- Brier score, in float64 for every storage ---------------------------------------------------------------------------
 
-// f(offset, rows or classes in the lanes, row of lane 0, class of lane 0) over the vectors of a tile; padding in the lanes
-// between rows included.
 CELOSS_INLINE M64 lane_numbers_f64() {
     M64 numbers;
     for (int i = 0; i < lanes_of<double>(); ++i) numbers[i] = i;
     return numbers;
 }
 
+// A sum and its rounding errors: small terms beside a large one are not lost.
+struct CarefulSum {
+    F64 sum{}, lost{};
+    CELOSS_INLINE void add(F64 v) {
+        HighLow both = two_sum(sum, v);
+        sum = both.high;
+        lost += both.low;
+    }
+    CELOSS_INLINE F64 lanes() const { return sum + lost; }
+};
+
 CELOSS_INLINE F64 load_part(const double* from, int count) {
     return count == lanes_of<double>() ? load(from) : load_first(from, count, 0.0);
 }
 
 // With e_it the exponentials, first_i where the maximum is, and d_ij = p_ij - q'_ij, q' = keep q + add (no q: q' = 0), over all
-// classes but first_i:  squares_i = sum d_ij^2;  moment_i = sum p_ij d_ij.  And e_first, q'_first at that class.
+// classes but first_i:  squares_i = sum d_ij^2;  moment_i = sum p_ij d_ij.
 void brier_sums(const Tile<double>* e, const Blend<double>* blend, const int64_t* first, const double* inverse, double* squares,
                 double* moment) {
     constexpr int W = lanes_of<double>();
@@ -117,18 +126,18 @@ void brier_sums(const Tile<double>* e, const Blend<double>* blend, const int64_t
             const double* from = e->at + i * e->row_stride;
             const double* q = blend->q ? blend->q + i * blend->q_row_stride : nullptr;
             const F64 inv = F64{} + inverse[i];
-            F64 square_sum{}, moment_sum{};
+            CarefulSum square_sum, moment_sum;
             for (ptrdiff_t j = 0; j < e->classes; j += W) {
                 const int count = (int)(e->classes - j < W ? e->classes - j : W);
                 const M64 at = lane_numbers_f64() + j;
                 const M64 out = (at == first[i]) | (at >= e->classes);
                 const F64 p = load_part(from + j, count) * inv;
                 const F64 d = select(out, F64{}, q ? p - fma(load_part(q + j, count), keep, add) : p);
-                square_sum = fma(d, d, square_sum);
-                moment_sum = fma(p, d, moment_sum);
+                square_sum.add(d * d);
+                moment_sum.add(p * d);
             }
-            squares[i] = sum_lanes<double>(square_sum);
-            moment[i] = sum_lanes<double>(moment_sum);
+            squares[i] = sum_lanes<double>(square_sum.lanes());
+            moment[i] = sum_lanes<double>(moment_sum.lanes());
         }
         return;
     }
@@ -137,17 +146,17 @@ void brier_sums(const Tile<double>* e, const Blend<double>* blend, const int64_t
         const F64 inv = load(inverse + i);
         M64 skip;
         __builtin_memcpy(&skip, first + i, sizeof skip);
-        F64 square_sum{}, moment_sum{};
+        CarefulSum square_sum, moment_sum;
         for (ptrdiff_t j = 0; j < e->classes; ++j) {
             const F64 p = load(e->at + j * e->class_stride + i) * inv;
             F64 d = p;
             if (blend->q) d = p - fma(load_part(blend->q + j * blend->q_class_stride + i, count), keep, add);
             d = select(skip == j, F64{}, d);
-            square_sum = fma(d, d, square_sum);
-            moment_sum = fma(p, d, moment_sum);
+            square_sum.add(d * d);
+            moment_sum.add(p * d);
         }
-        store(squares + i, square_sum);
-        store(moment + i, moment_sum);
+        store(squares + i, square_sum.lanes());
+        store(moment + i, moment_sum.lanes());
     }
 }
 
