@@ -189,7 +189,7 @@ cdef void operate_on_rows(const Call* c, Py_ssize_t n, Py_ssize_t outer, Py_ssiz
     elif c.operation == SOFTMAX:
         for i in range(rows):
             w.factor[i] = 1.0
-        ops.scale(&e, &e, w.factor, &w.sums, NULL, NULL, 0)
+        ops.scale(&e, &e, w.factor, &w.sums, NULL, NULL)
     elif real is double:
         blend.q = q.at if c.soft or c.smoothing > 0 else NULL
         blend.q_row_stride = q.row_stride

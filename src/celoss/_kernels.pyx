@@ -70,7 +70,7 @@ cdef extern from "simd/block_ops.h" nogil:
         void maximum(const Tile[T]*, T*, Py_ssize_t*)
         void exp_sum(const Tile[T]*, const Tile[T]*, const T*, const Py_ssize_t*, const int64_t*, T*, T*, Py_ssize_t, RowSums*)
         void log_rows(Py_ssize_t, const T*, const T*, const T*, RowSums*)
-        void scale(const Tile[T]*, const Tile[T]*, const double*, const RowSums*, const int64_t*, const double*, int)
+        void scale(const Tile[T]*, const Tile[T]*, const double*, const RowSums*, const int64_t*, const double*)
         void put(const Tile[T]*, const int64_t*, const double*)
         void subtract(const Tile[T]*, const Blend[T]*, const double*)
         void blend_sums(const Tile[T]*, const Blend[T]*, const T*, double*, double*)
@@ -477,12 +477,12 @@ cdef void run_rows(const Call* c, Py_ssize_t n, Py_ssize_t outer, Py_ssize_t inn
     if not want_grad:
         return
     if blended:
-        ops.scale(&e, &e, r.coefficient, &r.sums, NULL, NULL, 0)
+        ops.scale(&e, &e, r.coefficient, &r.sums, NULL, NULL)
         ops.subtract(&e, &blend, r.subtracted)
         if not c.soft:
             ops.put(&e, r.target, r.at_target)
     else:
-        ops.scale(&e, &e, r.coefficient, &r.sums, r.target, r.at_target, 0)
+        ops.scale(&e, &e, r.coefficient, &r.sums, r.target, r.at_target)
         if r.some_ignored:
             ops.put(&e, r.target, r.at_target)
     if not direct_g:
@@ -649,7 +649,7 @@ cdef void run_piece(const LongRows* job, Py_ssize_t block, char* scratch, real* 
         ops.exp_sum(&x, &e, m, &piece.where, NULL, NULL, NULL, 0, &r.sums)
     r.sums.inverse[0] = row.inverse
     r.sums.inverse_low[0] = row.inverse_low
-    ops.scale(&e, &e, &row.coefficient, &r.sums, NULL, NULL, 0)
+    ops.scale(&e, &e, &row.coefficient, &r.sums, NULL, NULL)
     if blended:
         ops.subtract(&e, &blend, &row.subtracted)
     if not stored:

@@ -247,20 +247,6 @@ template <class T> void row_scale_by(const T* e, T* g, ptrdiff_t classes, const 
     if (j < classes) store_first(g + j, (int)(classes - j), factor.times(load_first(e + j, (int)(classes - j), T(0))));
 }
 
-template <class T> void row_scale_streamed(const T* e, T* g, ptrdiff_t classes, const RowFactor<T>& factor) {
-    constexpr int W = lanes_of<T>();
-    ptrdiff_t head = (ptrdiff_t)((-(uintptr_t)g / sizeof(T)) % W);
-    if (head > classes || (uintptr_t)g % sizeof(T)) head = classes;
-    ptrdiff_t j = 0;
-    for (; j < head; j += W) {
-        int count = (int)(head - j < W ? head - j : W);
-        store_first(g + j, count, factor.times(load_first(e + j, count, T(0))));
-    }
-    j = head;
-    for (; j + W <= classes; j += W) stream(g + j, factor.times(load(e + j)));
-    if (j < classes) store_first(g + j, (int)(classes - j), factor.times(load_first(e + j, (int)(classes - j), T(0))));
-}
-
 // ---- rows as lanes: one vector holds the same class of many rows ---------------------------------------------------------
 
 template <class T> void lanes_maximum(const Tile<T>& x, T* m) {
@@ -486,7 +472,7 @@ template <class T> void put(const Tile<T>* g, const int64_t* target, const doubl
 
 template <class T>
 void scale(const Tile<T>* e, const Tile<T>* g, const double* a, const RowSums* sums, const int64_t* target,
-           const double* at_target, int streamed) {
+           const double* at_target) {
     if (e->class_stride != 1)
         return target ? lanes_scale<T, true>(*e, *g, a, sums, target, at_target)
                       : lanes_scale<T, false>(*e, *g, a, sums, target, at_target);
@@ -494,10 +480,8 @@ void scale(const Tile<T>* e, const Tile<T>* g, const double* a, const RowSums* s
         const RowFactor<T> factor(a, sums, i);
         const T* from = e->at + i * e->row_stride;
         T* to = g->at + i * g->row_stride;
-        if (streamed) row_scale_streamed(from, to, e->classes, factor);
-        else row_scale_by(from, to, e->classes, factor);
+        row_scale_by(from, to, e->classes, factor);
     }
-    if (streamed) stream_fence();
     if (target) put(g, target, at_target);
 }
 

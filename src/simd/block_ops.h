@@ -79,9 +79,9 @@ template <class T> struct BlockOps {
     void (*log_rows)(ptrdiff_t n, const T* m, const T* x_t, const T* e_t, RowSums* sums);
 
     // g_ij = a_i * inverse_i * e_ij (g may be e). Results below the smallest normal number become 0.
-    // target: also put. stream: past the caches, for class_stride 1.
+    // target: also put.
     void (*scale)(const Tile<T>* e, const Tile<T>* g, const double* a, const RowSums* sums, const int64_t* target,
-                  const double* at_target, int stream);
+                  const double* at_target);
 
     // g_it = at_target_i at t = target_i; a whole row of 0 where target_i < 0.
     void (*put)(const Tile<T>* g, const int64_t* target, const double* at_target);

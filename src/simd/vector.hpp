@@ -98,26 +98,6 @@ template <class T> CELOSS_INLINE void store_first(T* to, int count, typename Vec
 }
 #endif
 
-// Past the caches: `to` is aligned to the vector. Paired with stream_fence() before another thread may read.
-#if defined(__AVX512F__)
-CELOSS_INLINE void stream(float* to, F32 v) { _mm512_stream_ps(to, (__m512)v); }
-CELOSS_INLINE void stream(double* to, F64 v) { _mm512_stream_pd(to, (__m512d)v); }
-#elif defined(__AVX2__)
-CELOSS_INLINE void stream(float* to, F32 v) { _mm256_stream_ps(to, (__m256)v); }
-CELOSS_INLINE void stream(double* to, F64 v) { _mm256_stream_pd(to, (__m256d)v); }
-#elif defined(__SSE2__)
-CELOSS_INLINE void stream(float* to, F32 v) { _mm_stream_ps(to, (__m128)v); }
-CELOSS_INLINE void stream(double* to, F64 v) { _mm_stream_pd(to, (__m128d)v); }
-#else
-CELOSS_INLINE void stream(float* to, F32 v) { store(to, v); }
-CELOSS_INLINE void stream(double* to, F64 v) { store(to, v); }
-#endif
-CELOSS_INLINE void stream_fence() {
-#if defined(__SSE2__)
-    _mm_sfence();
-#endif
-}
-
 // ---- arithmetic the vector extensions have no word for -----------------------------------------------------------------
 
 // a * b + c, with one rounding where the level has the instruction. Nothing in celoss relies on the single rounding: the
@@ -149,21 +129,6 @@ CELOSS_INLINE F64 max_or_nan(F64 bound, F64 x) { return (F64)_mm_max_pd((__m128d
 #else
 CELOSS_INLINE F32 max_or_nan(F32 bound, F32 x) { return (F32)vmaxq_f32((float32x4_t)bound, (float32x4_t)x); }
 CELOSS_INLINE F64 max_or_nan(F64 bound, F64 x) { return (F64)vmaxq_f64((float64x2_t)bound, (float64x2_t)x); }
-#endif
-
-// The smaller of the two; x where x is NaN.
-#if defined(__AVX512F__)
-CELOSS_INLINE F32 min_or_nan(F32 bound, F32 x) { return (F32)_mm512_min_ps((__m512)bound, (__m512)x); }
-CELOSS_INLINE F64 min_or_nan(F64 bound, F64 x) { return (F64)_mm512_min_pd((__m512d)bound, (__m512d)x); }
-#elif defined(__AVX2__)
-CELOSS_INLINE F32 min_or_nan(F32 bound, F32 x) { return (F32)_mm256_min_ps((__m256)bound, (__m256)x); }
-CELOSS_INLINE F64 min_or_nan(F64 bound, F64 x) { return (F64)_mm256_min_pd((__m256d)bound, (__m256d)x); }
-#elif defined(__SSE2__)
-CELOSS_INLINE F32 min_or_nan(F32 bound, F32 x) { return (F32)_mm_min_ps((__m128)bound, (__m128)x); }
-CELOSS_INLINE F64 min_or_nan(F64 bound, F64 x) { return (F64)_mm_min_pd((__m128d)bound, (__m128d)x); }
-#else
-CELOSS_INLINE F32 min_or_nan(F32 bound, F32 x) { return (F32)vminq_f32((float32x4_t)bound, (float32x4_t)x); }
-CELOSS_INLINE F64 min_or_nan(F64 bound, F64 x) { return (F64)vminq_f64((float64x2_t)bound, (float64x2_t)x); }
 #endif
 
 CELOSS_INLINE F32 select(M32 where, F32 yes, F32 no) { return where ? yes : no; }
