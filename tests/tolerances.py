@@ -21,7 +21,7 @@ TABLE = {
     ("option loss", "float32"): Tolerance(1, "as the loss: all factors are float64"),
     ("option loss", "float64"): Tolerance(2, "as the loss"),
     ("option gradient", "float32"): Tolerance(2, "as the gradient: the row's factor is float64"),
-    ("option gradient", "float64"): Tolerance(5, "the plain gradient's 4, and the products with weight, upstream, 1 / N"),
+    ("option gradient", "float64"): Tolerance(5, "the plain gradient's 4, and products with weights and upstream"),
     # With smoothing or probabilities p_k V - v_k cancels where the target is nearly met: in ulp of p_k V + v_k.
     ("blended loss", "float32"): Tolerance(2, "all terms >= 0, but w q and m - x are float32 (1.41 ulp seen)"),
     ("blended loss", "float64"): Tolerance(4, "all terms >= 0; sums over the classes round in float64 (2.44 ulp seen)"),
