@@ -161,9 +161,10 @@ cdef void operate_on_rows(const Call* c, Py_ssize_t n, Py_ssize_t outer, Py_ssiz
                 q.at[i * q.row_stride + w.target[i] * q.class_stride] = 1
 
     # 1. The maximum of each row; the classification error needs no more.
-    ops.maximum(&x, m, w.where)
     if c.operation == ZERO_ONE or c.operation == BRIER:
-        ops.first_maximum(&x, m, w.first)
+        ops.argmax(&x, m, w.where, w.first)
+    else:
+        ops.maximum(&x, m, w.where)
     if c.operation == ZERO_ONE:
         if c.soft:
             ops.mass_without(&q, w.first, w.loss)
@@ -171,7 +172,8 @@ cdef void operate_on_rows(const Call* c, Py_ssize_t n, Py_ssize_t outer, Py_ssiz
         return
 
     # 2. Exponentials, their sum without the maximum, its logarithm and inverse.
-    if c.operation == LOG_SOFTMAX or c.operation == LOGSUMEXP:
+    # log_softmax has no use for the exponentials, but where they are put its result will soon be written.
+    if c.operation == LOGSUMEXP or (c.operation == LOG_SOFTMAX and (not direct_g or e.at == x.at)):
         e.at = NULL
     ops.exp_sum(&x, &e, m, w.where, target, <real*>w.x_target_any, <real*>w.e_target_any, ahead if direct_x else 0, &w.sums)
     ops.log_rows(rows, m, m, m, &w.sums)
@@ -184,12 +186,14 @@ cdef void operate_on_rows(const Call* c, Py_ssize_t n, Py_ssize_t outer, Py_ssiz
                 w.loss[i] = infinite_sum(x.at + i * x.row_stride, x.class_stride, x.classes)
         return
     if c.operation == LOG_SOFTMAX:
-        e.at = <real*>row_at(&c.g, outer, inner) if direct_g else tile_memory
+        e.at = tile_memory
+        if direct_g:
+            e.at = <real*>row_at(&c.g, outer, inner)
         ops.log_probability(&x, &e, m, &w.sums)
     elif c.operation == SOFTMAX:
         for i in range(rows):
             w.factor[i] = 1.0
-        ops.scale(&e, &e, w.factor, &w.sums, NULL, NULL)
+        ops.scale(&e, &e, w.factor, &w.sums, NULL, NULL, NULL)
     elif real is double:
         blend.q = q.at if c.soft or c.smoothing > 0 else NULL
         blend.q_row_stride = q.row_stride

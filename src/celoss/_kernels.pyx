@@ -70,14 +70,14 @@ cdef extern from "simd/block_ops.h" nogil:
         void maximum(const Tile[T]*, T*, Py_ssize_t*)
         void exp_sum(const Tile[T]*, const Tile[T]*, const T*, const Py_ssize_t*, const int64_t*, T*, T*, Py_ssize_t, RowSums*)
         void log_rows(Py_ssize_t, const T*, const T*, const T*, RowSums*)
-        void scale(const Tile[T]*, const Tile[T]*, const double*, const RowSums*, const int64_t*, const double*)
+        void scale(const Tile[T]*, const Tile[T]*, const double*, const RowSums*, const double*, const int64_t*, const double*)
         void put(const Tile[T]*, const int64_t*, const double*)
         void subtract(const Tile[T]*, const Blend[T]*, const double*)
         void blend_sums(const Tile[T]*, const Blend[T]*, const T*, double*, double*)
         void load_tile(const Matrix*, const Tile[T]*)
         void store_tile(const Tile[T]*, const Matrix*)
         void log_probability(const Tile[T]*, const Tile[T]*, const T*, const RowSums*)
-        void first_maximum(const Tile[T]*, const T*, int64_t*)
+        void argmax(const Tile[T]*, T*, Py_ssize_t*, int64_t*)
         void mass_without(const Tile[T]*, const int64_t*, double*)
         void sigmoid(Py_ssize_t, const T*, T*)
         void log_sigmoid(Py_ssize_t, const T*, T*)
@@ -283,6 +283,10 @@ cdef inline bint is_direct(const Layout* a, real* kind) noexcept nogil:
     return a.storage == native and a.class_stride == size and a.inner_stride % size == 0 and <size_t>a.at % size == 0
 
 
+cdef inline bint is_class_after_class(const Layout* a) noexcept nogil:
+    return a.class_stride == (8 if a.storage == STORED_FLOAT64 else 4 if a.storage == STORED_FLOAT32 else 2)
+
+
 cdef inline int64_t target_of(const Call* c, Py_ssize_t n) noexcept nogil:
     if c.target_size == 8:
         return (<const int64_t*>c.target)[n]
@@ -350,35 +354,46 @@ cdef void finish_rows(const Call* c, Py_ssize_t n, Py_ssize_t rows, Rows* r) noe
     cdef Py_ssize_t i
     cdef double hot, s, up, w_t, p_t
     cdef bint wide = c.x.storage == STORED_FLOAT64
-    cdef bint blended = c.soft or c.smoothing > 0
     cdef RowSums* sums = &r.sums
     cdef int64_t t
-    if blended and not c.soft:
-        for i in range(rows):
-            r.mass[i] = c.smoothing / c.classes * c.weight_sum
+    # The row's own factors first, in loops that a compiler can turn into vectors.
     for i in range(rows):
-        s = c.sample_weight[n + i] if c.sample_weight != NULL else 1.0
-        up = s * c.factor * (c.upstream[n + i] if c.upstream != NULL else 1.0)
-        t = r.target[i]
-        hot = 0
-        w_t = 0
-        if not c.soft and t >= 0:
-            w_t = c.class_weight64[t] if c.class_weight64 != NULL else 1.0
-            hot = (1 - c.smoothing) * w_t
-        if blended:
-            r.coefficient[i] = up * (hot + r.mass[i])
-            r.subtracted[i] = up
+        r.coefficient[i] = c.factor
+    if c.sample_weight != NULL:
+        for i in range(rows):
+            r.coefficient[i] *= c.sample_weight[n + i]
+    if c.upstream != NULL:
+        for i in range(rows):
+            r.coefficient[i] *= c.upstream[n + i]
+    if not c.soft and c.smoothing == 0:
+        for i in range(rows):
+            hot = 1 if c.class_weight64 == NULL else c.class_weight64[r.target[i] if r.target[i] >= 0 else 0]
+            r.coefficient[i] *= hot
+            r.at_target[i] = -r.coefficient[i] * sums.miss[i]
+            r.loss[i] = weighted(hot if c.sample_weight == NULL else hot * c.sample_weight[n + i], sums.nll[i])
+    else:
+        if not c.soft:
+            for i in range(rows):
+                r.mass[i] = c.smoothing / c.classes * c.weight_sum
+        for i in range(rows):
+            s = c.sample_weight[n + i] if c.sample_weight != NULL else 1.0
+            up = r.coefficient[i]
+            t = r.target[i]
+            hot = 0
+            w_t = 0
             if not c.soft and t >= 0:
+                w_t = c.class_weight64[t] if c.class_weight64 != NULL else 1.0
+                hot = (1 - c.smoothing) * w_t
                 p_t = sums.inverse[i] * ((<double*>r.e_target)[i] if wide else <double>(<float*>r.e_target)[i])
                 r.at_target[i] = up * (r.mass[i] * p_t - hot * sums.miss[i] - c.smoothing / c.classes * w_t)
+            r.coefficient[i] = up * (hot + r.mass[i])
+            r.subtracted[i] = up
             r.loss[i] = weighted(s, weighted(hot, sums.nll[i]) + (weighted(r.mass[i], sums.log_sum[i]) + r.blend_gap[i]))
-        else:
-            r.coefficient[i] = up * hot
-            r.at_target[i] = -r.coefficient[i] * sums.miss[i]
-            r.loss[i] = weighted(s * hot, sums.nll[i])
-        if not c.soft and t < 0:
-            r.loss[i] = 0
-            r.coefficient[i] = 0
+    if not c.soft and r.some_ignored:
+        for i in range(rows):
+            if r.target[i] < 0:
+                r.loss[i] = 0
+                r.coefficient[i] = 0
 
 
 cdef inline double weighted(double weight, double value) noexcept nogil:
@@ -402,6 +417,7 @@ cdef void run_rows(const Call* c, Py_ssize_t n, Py_ssize_t outer, Py_ssize_t inn
     cdef Blend[real] blend
     cdef Matrix where
     cdef Py_ssize_t i, tile_numbers
+    cdef double* minus
     cdef bint want_grad = c.g.at != NULL
     cdef bint blended = c.soft or c.smoothing > 0
     cdef bint plain = not blended and c.class_weight == NULL and c.sample_weight == NULL and c.upstream == NULL
@@ -476,15 +492,23 @@ cdef void run_rows(const Call* c, Py_ssize_t n, Py_ssize_t outer, Py_ssize_t inn
         finish_rows(c, n, rows, r)
     if not want_grad:
         return
-    if blended:
-        ops.scale(&e, &e, r.coefficient, &r.sums, NULL, NULL)
+    if blended and (c.soft or c.class_weight != NULL):
+        ops.scale(&e, &e, r.coefficient, &r.sums, NULL, NULL, NULL)
         ops.subtract(&e, &blend, r.subtracted)
         if not c.soft:
             ops.put(&e, r.target, r.at_target)
     else:
-        ops.scale(&e, &e, r.coefficient, &r.sums, r.target, r.at_target)
+        minus = NULL
+        if blended:
+            minus = r.subtracted
+            for i in range(rows):
+                minus[i] *= blend.add
+        ops.scale(&e, &e, r.coefficient, &r.sums, minus, r.target, r.at_target)
         if r.some_ignored:
-            ops.put(&e, r.target, r.at_target)
+            for i in range(rows):
+                if r.target[i] < 0:
+                    zero_classes(<char*>(e.at + i * e.row_stride), e.class_stride * <Py_ssize_t>sizeof(real), c.classes,
+                                 STORED_FLOAT64 if sizeof(real) == 8 else STORED_FLOAT32)
     if not direct_g:
         where = matrix_at(&c.g, outer, inner)
         ops.store_tile(&e, &where)
@@ -649,7 +673,7 @@ cdef void run_piece(const LongRows* job, Py_ssize_t block, char* scratch, real* 
         ops.exp_sum(&x, &e, m, &piece.where, NULL, NULL, NULL, 0, &r.sums)
     r.sums.inverse[0] = row.inverse
     r.sums.inverse_low[0] = row.inverse_low
-    ops.scale(&e, &e, &row.coefficient, &r.sums, NULL, NULL)
+    ops.scale(&e, &e, &row.coefficient, &r.sums, NULL, NULL, NULL)
     if blended:
         ops.subtract(&e, &blend, &row.subtracted)
     if not stored:
@@ -710,6 +734,7 @@ cdef double end_long_row(LongRows* job, Py_ssize_t n, Rows* r, real x_target, re
     r.sums.rest[0] = rest + low
     r.sums.rest_low[0] = low - (r.sums.rest[0] - rest)
     r.target[0] = 0 if c.soft else target_of_row(c, n)
+    r.some_ignored = False
     (<real*>r.maximum)[0] = m
     ops.log_rows(1, <real*>r.maximum, <real*>r.x_target, <real*>r.e_target, &r.sums)
     finish_rows(c, n, 1, r)
@@ -840,7 +865,7 @@ cdef bint run_call(Call* c, int limit, double* loss) noexcept nogil:
     if c.few_classes:
         c.block_rows = max(<Py_ssize_t>CELOSS_LANE_GROUP, c.block_rows // CELOSS_LANE_GROUP * CELOSS_LANE_GROUP)
     c.stretch_rows = c.block_rows
-    if c.few_classes or not needs_tile(c):
+    if c.few_classes or is_class_after_class(&c.x):
         c.stretch_rows = max(<Py_ssize_t>1, min(c.block_rows, STRETCH_BYTES // (c.classes * size)))
         if c.few_classes:
             c.stretch_rows = max(<Py_ssize_t>CELOSS_LANE_GROUP, c.stretch_rows // CELOSS_LANE_GROUP * CELOSS_LANE_GROUP)

@@ -15,6 +15,10 @@ constexpr int GROUP = 8;
 // Into the cache, to be written soon.
 CELOSS_INLINE void prefetch(const void* at) { __builtin_prefetch(at, 1, 3); }
 
+// The float64 lanes of rows i and on of an array of T.
+CELOSS_INLINE F64 wide(const double* from) { return load(from); }
+CELOSS_INLINE F64 wide(const float* from) { return widen_half(from); }
+
 // The running sum of exponentials: their values in float64 (for float64 with the rounding errors of the sum), and apart
 // from them their own rounding errors, which a row dominated by one of them would otherwise show.
 template <class T> struct ExpSum;
@@ -238,13 +242,14 @@ template <class T> struct RowFactor {
     }
 };
 
-template <class T> void row_scale_by(const T* e, T* g, ptrdiff_t classes, const RowFactor<T>& factor) {
+template <class T>
+void row_scale_by(const T* e, T* g, ptrdiff_t classes, const RowFactor<T>& factor, typename VectorOf<T>::V minus) {
     constexpr int W = lanes_of<T>();
     ptrdiff_t j = 0;
     for (; j + 4 * W <= classes; j += 4 * W)
-        _Pragma("GCC unroll 4") for (int k = 0; k < 4; ++k) store(g + j + k * W, factor.times(load(e + j + k * W)));
-    for (; j + W <= classes; j += W) store(g + j, factor.times(load(e + j)));
-    if (j < classes) store_first(g + j, (int)(classes - j), factor.times(load_first(e + j, (int)(classes - j), T(0))));
+        _Pragma("GCC unroll 4") for (int k = 0; k < 4; ++k) store(g + j + k * W, factor.times(load(e + j + k * W)) - minus);
+    for (; j + W <= classes; j += W) store(g + j, factor.times(load(e + j)) - minus);
+    if (j < classes) store_first(g + j, (int)(classes - j), factor.times(load_first(e + j, (int)(classes - j), T(0))) - minus);
 }
 
 // ---- rows as lanes: one vector holds the same class of many rows ---------------------------------------------------------
@@ -333,26 +338,32 @@ void lanes_exp_sum(const Tile<T>& x, const Tile<T>& e, const T* m, const int64_t
     }
 }
 
+// Per-row float64s from `from` on, one a lane of T.
+template <class T> CELOSS_INLINE typename VectorOf<T>::V load_narrowed(const double* from) {
+    if constexpr (sizeof(T) == 4) return narrow(load(from), load(from + lanes_of<double>()));
+    else return load(from);
+}
+
 template <class T, bool TARGET>
-void lanes_scale(const Tile<T>& e, const Tile<T>& g, const double* a, const RowSums* sums, const int64_t* target,
-                 const double* at_target) {
+void lanes_scale(const Tile<T>& e, const Tile<T>& g, const double* a, const RowSums* sums, const double* minus,
+                 const int64_t* target, const double* at_target) {
     typedef typename VectorOf<T>::V V;
     typedef typename VectorOf<T>::M M;
     typedef typename VectorOf<T>::Int Int;
     constexpr int W = lanes_of<T>();
     for (ptrdiff_t i = 0; i < e.rows; i += W) {
         const RowFactor<T> factor(a, sums, i, (V*)nullptr);
+        const V less = minus ? load_narrowed<T>(minus + i) : V{};
         M wanted{};
         V there{};
         if (TARGET) {
             wanted = load_targets<T>(target + i);
-            if constexpr (sizeof(T) == 4) there = narrow(load(at_target + i), load(at_target + i + lanes_of<double>()));
-            else there = load(at_target + i);
+            there = load_narrowed<T>(at_target + i);
         }
         const T* from = e.at + i;
         T* to = g.at + i;
         for (ptrdiff_t j = 0; j < e.classes; ++j, from += e.class_stride, to += g.class_stride) {
-            V v = factor.times(load(from));
+            V v = factor.times(load(from)) - less;
             if (TARGET) v = select(wanted == (Int)j, there, v);
             store(to, v);
         }
@@ -411,14 +422,6 @@ void exp_sum(const Tile<T>* x, const Tile<T>* e, const T* m, const ptrdiff_t* wh
     }
 }
 
-// The float64 lanes of rows i and on of an array of T.
-CELOSS_INLINE F64 wide(const double* from) { return load(from); }
-CELOSS_INLINE F64 wide(const float* from) {
-    F64 v;
-    for (int k = 0; k < lanes_of<double>(); ++k) v[k] = (double)from[k];
-    return v;
-}
-
 // A float64 as it is once stored in the arithmetic type.
 template <class T> CELOSS_INLINE F64 wide_stored(F64 v) {
     if constexpr (sizeof(T) == 4) return widen_low(narrow(v, v));
@@ -471,16 +474,16 @@ template <class T> void put(const Tile<T>* g, const int64_t* target, const doubl
 }
 
 template <class T>
-void scale(const Tile<T>* e, const Tile<T>* g, const double* a, const RowSums* sums, const int64_t* target,
-           const double* at_target) {
+void scale(const Tile<T>* e, const Tile<T>* g, const double* a, const RowSums* sums, const double* minus,
+           const int64_t* target, const double* at_target) {
     if (e->class_stride != 1)
-        return target ? lanes_scale<T, true>(*e, *g, a, sums, target, at_target)
-                      : lanes_scale<T, false>(*e, *g, a, sums, target, at_target);
+        return target ? lanes_scale<T, true>(*e, *g, a, sums, minus, target, at_target)
+                      : lanes_scale<T, false>(*e, *g, a, sums, minus, target, at_target);
     for (ptrdiff_t i = 0; i < e->rows; ++i) {
         const RowFactor<T> factor(a, sums, i);
         const T* from = e->at + i * e->row_stride;
         T* to = g->at + i * g->row_stride;
-        row_scale_by(from, to, e->classes, factor);
+        row_scale_by(from, to, e->classes, factor, splat<T>(minus ? (T)minus[i] : T(0)));
     }
     if (target) put(g, target, at_target);
 }
@@ -518,7 +521,6 @@ template <class T> struct WideSum;
 template <> struct WideSum<float> {
     F64 low{}, high{};
     CELOSS_INLINE void add(F32 v) { low += widen_low(v); high += widen_high(v); }
-    CELOSS_INLINE void put(double* to) const { store(to, low); store(to + lanes_of<double>(), high); }
     CELOSS_INLINE double total() const { return sum_lanes<double>(low + high); }
 };
 template <> struct WideSum<double> {
@@ -532,50 +534,66 @@ template <> struct WideSum<double> {
     CELOSS_INLINE double total() const { return sum_lanes<double>(sum + error); }
 };
 
+// What one vector of classes adds to mass and gap; 0 * inf counts 0.
+template <class V> struct Blended { V mass, gap; };
+
 template <class T>
-void blend_sums(const Tile<T>* x, const Blend<T>* blend, const T* m, double* mass, double* gap) {
+CELOSS_INLINE Blended<typename VectorOf<T>::V> blend(typename VectorOf<T>::V distance, const T* q, const T* w, int count, T keep, T add) {
     typedef typename VectorOf<T>::V V;
     constexpr int W = lanes_of<T>();
-    const V keep = splat<T>((T)blend->keep), add = splat<T>((T)blend->add);
-    auto share_times_gap = [](V share, V distance) CELOSS_LAMBDA_INLINE {
-        return select(share == V{}, V{}, share * distance);
-    };
+    V share = splat<T>(add);
+    if (q) share = fma(count == W ? load(q) : load_first(q, count, T(0)), splat<T>(keep), share);
+    if (w) share *= count == W ? load(w) : load_first(w, count, T(0));
+    if (count < W) share = select(lane_numbers<T>() < count, share, V{});
+    return {share, select(share == V{}, V{}, share * distance)};
+}
+
+template <class T>
+void blend_sums(const Tile<T>* x, const Blend<T>* with, const T* m, double* mass, double* gap) {
+    typedef typename VectorOf<T>::V V;
+    constexpr int W = lanes_of<T>();
+    const T keep = (T)with->keep, add = (T)with->add;
     if (x->class_stride == 1) {
         for (ptrdiff_t i = 0; i < x->rows; ++i) {
             const T* from = x->at + i * x->row_stride;
-            const T* q = blend->q ? blend->q + i * blend->q_row_stride : nullptr;
+            const T* q = with->q ? with->q + i * with->q_row_stride : nullptr;
             const V top = splat<T>(m[i]);
             WideSum<T> mass_sum, gap_sum;
-            for (ptrdiff_t j = 0; j < x->classes; j += W) {
+            ptrdiff_t j = 0;
+            for (; j + 4 * W <= x->classes; j += 4 * W) {  // a tree of four, then into float64
+                Blended<V> b[4];
+                for (int k = 0; k < 4; ++k)
+                    b[k] = blend<T>(top - load(from + j + k * W), q ? q + j + k * W : nullptr,
+                                    with->w ? with->w + j + k * W : nullptr, W, keep, add);
+                if (q) mass_sum.add((b[0].mass + b[1].mass) + (b[2].mass + b[3].mass));
+                gap_sum.add((b[0].gap + b[1].gap) + (b[2].gap + b[3].gap));
+            }
+            for (; j < x->classes; j += W) {
                 const int count = (int)(x->classes - j < W ? x->classes - j : W);
-                V distance = top - load_first(from + j, count, m[i]);
-                V share = q ? fma(load_first(q + j, count, T(0)), keep, add) : keep + add;
-                if (blend->w) share *= load_first(blend->w + j, count, T(0));
-                if (count < W) share = select(lane_numbers<T>() < count, share, V{});
-                mass_sum.add(share);
-                gap_sum.add(share_times_gap(share, distance));
+                const Blended<V> b = blend<T>(top - load_first(from + j, count, m[i]), q ? q + j : nullptr,
+                                              with->w ? with->w + j : nullptr, count, keep, add);
+                if (q) mass_sum.add(b.mass);
+                gap_sum.add(b.gap);
             }
             mass[i] = mass_sum.total();
             gap[i] = gap_sum.total();
         }
         return;
     }
-    for (ptrdiff_t i = 0; i < x->rows; i += W) {
-        const int count = (int)(x->rows - i < W ? x->rows - i : W);
-        const V top = load_first(m + i, count, T(0));
-        WideSum<T> mass_sum, gap_sum;
+    // Few classes: the sums would show each term's rounding, so that the terms are formed in float64.
+    constexpr int half = lanes_of<double>();
+    for (ptrdiff_t i = 0; i < x->rows; i += half) {
+        const F64 top = wide(m + i);
+        WideSum<double> mass_sum, gap_sum;
         for (ptrdiff_t j = 0; j < x->classes; ++j) {
-            V distance = top - load(x->at + j * x->class_stride + i);
-            V share = blend->q ? fma(load_first(blend->q + j * blend->q_class_stride + i, count, T(0)), keep, add) : keep + add;
-            if (blend->w) share *= splat<T>(blend->w[j]);
+            F64 share = F64{} + with->add;
+            if (with->q) share = fma(wide(with->q + j * with->q_class_stride + i), F64{} + with->keep, share);
+            if (with->w) share *= (double)with->w[j];
             mass_sum.add(share);
-            gap_sum.add(share_times_gap(share, distance));
+            gap_sum.add(select(share == F64{}, F64{}, share * (top - wide(x->at + j * x->class_stride + i))));
         }
-        double lane[2 * W];
-        mass_sum.put(lane);
-        __builtin_memcpy(mass + i, lane, sizeof(double) * (size_t)count);
-        gap_sum.put(lane);
-        __builtin_memcpy(gap + i, lane, sizeof(double) * (size_t)count);
+        mass_sum.put(mass + i);
+        gap_sum.put(gap + i);
     }
 }
 
@@ -607,7 +625,7 @@ int read_targets(const I* target, ptrdiff_t n, int64_t ignore_index, int64_t cla
 
 template <class T> constexpr BlockOps<T> operations() {
     return {maximum<T>, exp_sum<T>, log_rows<T>, scale<T>, put<T>, subtract<T>, blend_sums<T>, load_tile<T>, store_tile<T>,
-            log_probability<T>, first_maximum<T>, mass_without<T>, sigmoid<T>, log_sigmoid<T>, binary<T>, load_labels<T>};
+            log_probability<T>, argmax<T>, mass_without<T>, sigmoid<T>, log_sigmoid<T>, binary<T>, load_labels<T>};
 }
 
 }  // namespace

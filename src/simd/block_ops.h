@@ -78,10 +78,10 @@ template <class T> struct BlockOps {
     // For n rows with maximum m, and logit x_t and exponential e_t at the target: log_sum, inverse, nll and miss.
     void (*log_rows)(ptrdiff_t n, const T* m, const T* x_t, const T* e_t, RowSums* sums);
 
-    // g_ij = a_i * inverse_i * e_ij (g may be e). Results below the smallest normal number become 0.
-    // target: also put.
-    void (*scale)(const Tile<T>* e, const Tile<T>* g, const double* a, const RowSums* sums, const int64_t* target,
-                  const double* at_target);
+    // g_ij = a_i * inverse_i * e_ij - minus_i (g may be e; minus may be null). Products below the smallest normal number
+    // become 0. target: also put.
+    void (*scale)(const Tile<T>* e, const Tile<T>* g, const double* a, const RowSums* sums, const double* minus,
+                  const int64_t* target, const double* at_target);
 
     // g_it = at_target_i at t = target_i; a whole row of 0 where target_i < 0.
     void (*put)(const Tile<T>* g, const int64_t* target, const double* at_target);
@@ -99,8 +99,8 @@ template <class T> struct BlockOps {
     // y_ij = x_ij - m_i - log_sum_i, the logarithm of the softmax (y may be x).
     void (*log_probability)(const Tile<T>* x, const Tile<T>* y, const T* m, const RowSums* sums);
 
-    // first_i: the first class that attains the maximum m_i; -1 where the row has a NaN or m_i is infinite.
-    void (*first_maximum)(const Tile<T>* x, const T* m, int64_t* first);
+    // As maximum, and first_i: the first class that attains m_i; -1 where the row has a NaN or m_i is infinite.
+    void (*argmax)(const Tile<T>* x, T* m, ptrdiff_t* where, int64_t* first);
 
     // mass_i = sum of q_ij over all classes but excluded_i.
     void (*mass_without)(const Tile<T>* q, const int64_t* excluded, double* mass);

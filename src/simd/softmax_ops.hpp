@@ -37,47 +37,96 @@ template <class T> void log_probability(const Tile<T>* x, const Tile<T>* y, cons
     }
 }
 
-// first_i = the first class that attains the maximum m_i; -1 where there is a NaN, or m_i is infinite: such a row decides nothing.
-template <class T> void first_maximum(const Tile<T>* x, const T* m, int64_t* first) {
+// Whether a row has a NaN.
+template <class T> bool has_nan(const T* x, ptrdiff_t classes) {
+    for (ptrdiff_t j = 0; j < classes; ++j)
+        if (x[j] != x[j]) return true;
+    return false;
+}
+
+// Of one row: m, the first class that attains it (-1 where the row decides nothing), and `where` as row_maximum has it.
+//
+// One pass: vectors in groups, and of each lane the group in which its maximum came first. Sums of 0 * x tell whether to
+// look for a NaN: they are NaN where x is NaN or infinite.
+template <class T> void row_argmax(const T* x, ptrdiff_t classes, T* m, ptrdiff_t* where, int64_t* first) {
+    typedef typename VectorOf<T>::V V;
+    typedef typename VectorOf<T>::M M;
+    typedef typename VectorOf<T>::Int Int;
+    constexpr int W = lanes_of<T>(), VECTORS = 8;
+    const V lowest = splat<T>((T)-__builtin_inff());
+    V best = lowest, zero[2] = {};
+    M group_of_best{};
+    ptrdiff_t j = 0;
+    for (Int group = 0; j + VECTORS * W <= classes; j += VECTORS * W, ++group) {
+        V v[VECTORS];
+        _Pragma("GCC unroll 8") for (int k = 0; k < VECTORS; ++k) v[k] = load(x + j + k * W);
+        _Pragma("GCC unroll 8") for (int k = 0; k < VECTORS; ++k) zero[k & 1] = fma(v[k], V{}, zero[k & 1]);
+        const V top = max_or_nan(max_or_nan(max_or_nan(v[0], v[1]), max_or_nan(v[2], v[3])),
+                                 max_or_nan(max_or_nan(v[4], v[5]), max_or_nan(v[6], v[7])));
+        group_of_best = (top > best) ? M{} + group : group_of_best;
+        best = max_or_nan(best, top);
+    }
+    const ptrdiff_t tail = j;
+    V tail_best = lowest;
+    for (; j + W <= classes; j += W) {
+        const V v = load(x + j);
+        zero[0] = fma(v, V{}, zero[0]);
+        tail_best = max_or_nan(tail_best, v);
+    }
+    if (j < classes) {
+        const int count = (int)(classes - j);
+        zero[0] = fma(load_first(x + j, count, T(0)), V{}, zero[0]);
+        tail_best = max_or_nan(tail_best, load_first(x + j, count, (T)-__builtin_inff()));
+    }
+    const T in_groups = max_lanes<T>(best), in_tail = max_lanes<T>(tail_best);
+    const V zeros = zero[0] + zero[1];
+    *m = in_tail > in_groups || !tail ? in_tail : in_groups;
+    *where = tail;
+    if (tail && !(in_tail > in_groups)) {
+        Int lane[W], lowest_group;
+        const M candidate = (best == in_groups) ? group_of_best : M{} + (Int)(tail / (VECTORS * W));
+        __builtin_memcpy(lane, &candidate, sizeof lane);
+        lowest_group = lane[0];
+        for (int k = 1; k < W; ++k) lowest_group = lane[k] < lowest_group ? lane[k] : lowest_group;
+        *where = (ptrdiff_t)lowest_group * VECTORS * W;
+    }
+    *first = -1;
+    if (!(*m - *m == 0) || (any_lane(zeros != zeros) && has_nan(x, classes))) return;
+    j = *where;
+    for (; j + W <= classes; j += W)
+        if (any_lane(load(x + j) == splat<T>(*m))) break;
+    while (j < classes && !(x[j] == *m)) ++j;
+    *first = j < classes ? (int64_t)j : -1;
+}
+
+// m_i, where_i and first_i of every row.
+template <class T> void argmax(const Tile<T>* x, T* m, ptrdiff_t* where, int64_t* first) {
     typedef typename VectorOf<T>::V V;
     typedef typename VectorOf<T>::M M;
     typedef typename VectorOf<T>::Int Int;
     constexpr int W = lanes_of<T>();
     if (x->class_stride == 1) {
-        for (ptrdiff_t i = 0; i < x->rows; ++i) {
-            const T* from = x->at + i * x->row_stride;
-            const V top = splat<T>(m[i]);
-            const ptrdiff_t whole = x->classes - x->classes % W;
-            M nan{};
-            int64_t found = -1;
-            ptrdiff_t j = 0;
-            for (; j < whole; j += W) {
-                const V v = load(from + j);
-                nan |= v != v;
-                if (any_lane(v == top)) break;
-            }
-            const ptrdiff_t at = j;
-            for (; j < whole; j += W) {
-                const V v = load(from + j);
-                nan |= v != v;
-            }
-            bool any_nan = any_lane(nan);
-            for (; j < x->classes; ++j) any_nan |= from[j] != from[j];
-            for (j = at; j < x->classes && found < 0; ++j)
-                if (from[j] == m[i]) found = j;
-            first[i] = any_nan || !(m[i] - m[i] == 0) ? -1 : found;
-        }
+        for (ptrdiff_t i = 0; i < x->rows; ++i)
+            row_argmax(x->at + i * x->row_stride, x->classes, m + i, where + i, first + i);
         return;
     }
     for (ptrdiff_t i = 0; i < x->rows; i += W) {
-        const V top = load(m + i);
-        M found = ~M{}, nan = top - top != V{};
-        for (ptrdiff_t j = x->classes - 1; j >= 0; --j) {
+        V best = load(x->at + i), zero = best * V{};
+        M found{};
+        for (ptrdiff_t j = 1; j < x->classes; ++j) {
             const V v = load(x->at + j * x->class_stride + i);
-            nan |= v != v;
-            found = (v == top) ? M{} + (Int)j : found;
+            zero = fma(v, V{}, zero);
+            found = (v > best) ? M{} + (Int)j : found;
+            best = max_or_nan(best, v);
         }
-        found |= nan;
+        M bad = best - best != V{};
+        if (any_lane(zero != zero))  // infinite, or a NaN that a later maximum may hide
+            for (ptrdiff_t j = 0; j < x->classes; ++j) {
+                const V v = load(x->at + j * x->class_stride + i);
+                bad |= v != v;
+            }
+        found |= bad;
+        store(m + i, best);
         for (int k = 0; k < W; ++k) first[i + k] = found[k];
     }
 }

@@ -100,6 +100,27 @@ CELOSS_INLINE F32 floats_of_halves(const char* from) { return (F32)vcvt_f32_f16(
 CELOSS_INLINE void store_halves(char* to, F32 v) { vst1_u16((uint16_t*)to, vreinterpret_u16_f16(vcvt_f16_f32((float32x4_t)v))); }
 #endif
 
+// A vector of floats from any storage but float64, and back. float16 only where there are instructions for it.
+constexpr bool has_float_vectors(int storage) {
+#ifndef CELOSS_HALF_VECTORS
+    if (storage == STORED_FLOAT16) return false;
+#endif
+    return storage != STORED_FLOAT64;
+}
+CELOSS_INLINE F32 floats_of(const char* from, int storage) {
+#ifdef CELOSS_HALF_VECTORS
+    if (storage == STORED_FLOAT16) return floats_of_halves(from);
+#endif
+    return storage == STORED_BFLOAT16 ? floats_of_bfloats(from) : read_bits<F32>(from);
+}
+CELOSS_INLINE void store_floats(char* to, int storage, F32 v) {
+#ifdef CELOSS_HALF_VECTORS
+    if (storage == STORED_FLOAT16) return store_halves(to, v);
+#endif
+    if (storage == STORED_BFLOAT16) store_bfloats(to, v);
+    else __builtin_memcpy(to, &v, sizeof v);
+}
+
 template <class T> void read_run(const char* from, int storage, T* to, ptrdiff_t n) {
     if (is_native<T>(storage)) {
         __builtin_memcpy(to, from, (size_t)n * sizeof(T));
@@ -114,6 +135,13 @@ template <class T> void read_run(const char* from, int storage, T* to, ptrdiff_t
         if (storage == STORED_FLOAT16)
             for (; i + W <= n; i += W) store(to + i, floats_of_halves(from + 2 * i));
 #endif
+    } else if (has_float_vectors(storage)) {
+        constexpr int W = lanes_of<T>();
+        for (; i + 2 * W <= n; i += 2 * W) {
+            const F32 v = floats_of(from + i * item_size(storage), storage);
+            store(to + i, widen_low(v));
+            store(to + i + W, widen_high(v));
+        }
     }
     for (; i < n; ++i) to[i] = read_number<T>(from + i * item_size(storage), storage);
 }
@@ -132,6 +160,10 @@ template <class T> void write_run(const T* from, char* to, int storage, ptrdiff_
         if (storage == STORED_FLOAT16)
             for (; i + W <= n; i += W) store_halves(to + 2 * i, load(from + i));
 #endif
+    } else if (has_float_vectors(storage)) {
+        constexpr int W = lanes_of<T>();
+        for (; i + 2 * W <= n; i += 2 * W)
+            store_floats(to + i * item_size(storage), storage, narrow(load(from + i), load(from + i + W)));
     }
     for (; i < n; ++i) write_number(from[i], to + i * item_size(storage), storage);
 }
@@ -298,6 +330,11 @@ template <class T> void load_tile(const Matrix* from, const Tile<T>* to) {
         T converted[RUNS * RUN];
         for (ptrdiff_t o = 0; o < outer; o += RUNS) {
             const ptrdiff_t runs = outer - o < RUNS ? outer - o : RUNS;
+            if (stride == inner * size && inner <= RUN) {  // the runs follow one another: one long run
+                read_run(from->at + o * stride, from->storage, converted, runs * inner);
+                transpose_in((const char*)converted, inner * (ptrdiff_t)sizeof(T), runs, inner, to->at + o, to_stride, by_class);
+                continue;
+            }
             for (ptrdiff_t start = 0; start < inner; start += RUN) {
                 const ptrdiff_t n = inner - start < RUN ? inner - start : RUN;
                 for (ptrdiff_t r = 0; r < runs; ++r)
@@ -333,6 +370,11 @@ template <class T> void store_tile(const Tile<T>* from, const Matrix* to) {
         T turned[RUNS * RUN];
         for (ptrdiff_t o = 0; o < outer; o += RUNS) {
             const ptrdiff_t runs = outer - o < RUNS ? outer - o : RUNS;
+            if (stride == inner * size && inner <= RUN) {
+                transpose_out(from->at + o, from_stride, runs, inner, (char*)turned, inner * (ptrdiff_t)sizeof(T));
+                write_run(turned, to->at + o * stride, to->storage, runs * inner);
+                continue;
+            }
             for (ptrdiff_t start = 0; start < inner; start += RUN) {
                 const ptrdiff_t n = inner - start < RUN ? inner - start : RUN;
                 transpose_out(from->at + start * from_stride + o, from_stride, runs, n, (char*)turned, RUN * (ptrdiff_t)sizeof(T));

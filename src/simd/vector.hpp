@@ -185,6 +185,17 @@ CELOSS_INLINE F64 widen_low_at(const float* from) { return widen_low(load(from))
 CELOSS_INLINE F64 widen_high_at(const float* from) { return widen_high(load(from)); }
 #endif
 
+// As many floats as a float64 vector has lanes, from memory.
+CELOSS_INLINE F64 widen_half(const float* from) {
+#if defined(__AVX512F__) || defined(__AVX2__)
+    return widen_low_at(from);
+#else
+    F64 v;
+    for (int k = 0; k < lanes_of<double>(); ++k) v[k] = (double)from[k];
+    return v;
+#endif
+}
+
 // ---- reduce: one value of all lanes, always in the same tree order ------------------------------------------------------
 
 template <class T> CELOSS_INLINE T sum_lanes(typename VectorOf<T>::V v) {
