@@ -50,6 +50,8 @@ def _described(a: Array) -> str:
 
 def as_array(value: Any, name: str) -> Array:
     """`value` as an ndarray, without a copy where it is one, has `__array__`, or speaks DLPack on the CPU."""
+    if type(value) is np.ndarray:
+        return value
     if isinstance(value, np.ndarray):
         if isinstance(value, np.ma.MaskedArray):
             raise TypeError(f"{name} is a masked array; pass {name}.data and mark ignored rows with ignore_index")

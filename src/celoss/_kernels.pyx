@@ -132,6 +132,8 @@ cdef enum:
     CHUNK_NUMBERS = 32768
     # One more thread for every so many numbers: about 50 microseconds of work each.
     NUMBERS_PER_THREAD = 163840
+    # Up to so many numbers a call is over before another thread could have used the interpreter's lock.
+    SMALL_CALL = 4096
     # Longer rows are cut into pieces of PIECE_CLASSES; so are long rows that come few at a time.
     LONG_ROW_BYTES = 1048576
     FEW_ROWS = 16
@@ -873,13 +875,17 @@ cdef bint run_call(Call* c, int limit, double* loss) noexcept nogil:
     chunks = (c.rows + c.chunk_rows - 1) // c.chunk_rows
     tiles = 2 if c.soft else 1 if needs_tile(c) else 0
     scratch = sizeof(Rows) + <size_t>((c.stretch_rows + CELOSS_LANE_GROUP) * c.classes * size * tiles)
-    c.chunk_loss = <double*>malloc(<size_t>(chunks + 1) * sizeof(double))
-    if c.chunk_loss == NULL:
-        return False
+    cdef double one_chunk
+    c.chunk_loss = &one_chunk
+    if chunks > 1:
+        c.chunk_loss = <double*>malloc(<size_t>chunks * sizeof(double))
+        if c.chunk_loss == NULL:
+            return False
     ran = celoss_pool_run(work, c, chunks, <int>threads, scratch)
     if ran:
         loss[0] = sum_of(c.chunk_loss, chunks)  # in the order of the chunks
-    free(c.chunk_loss)
+    if chunks > 1:
+        free(c.chunk_loss)
     return ran
 
 
@@ -909,32 +915,43 @@ cdef double denominator(Call* c) noexcept nogil:
     return total
 
 
-cdef object run(Call* c, int reduction, double normalizer, double upstream, object row_loss, object grad, int limit):
-    """Run a filled call. Its loss, or with a gradient (loss, gradient); an int is the row of a target out of range."""
-    cdef atomic[Py_ssize_t] bad_row
+cdef bint execute(Call* c, int reduction, double normalizer, double upstream, int limit, double* loss) noexcept nogil:
+    """Run a filled call; its loss. False: no memory."""
     cdef double divisor = 1
-    cdef double loss = 0
-    cdef bint enough_memory = True
-    cdef Py_ssize_t outer, bad
-    bad_row.store(-1)
-    c.bad_row = &bad_row
-    with nogil:
-        if reduction == MEAN:
-            divisor = normalizer if normalizer > 0 else denominator(c)
-        if divisor == 0 and bad_row.load() < 0:
-            loss = NAN
+    cdef Py_ssize_t outer
+    cdef bint enough_memory
+    if reduction == MEAN:
+        divisor = normalizer if normalizer > 0 else denominator(c)
+        if c.bad_row.load() >= 0:
+            return True
+        if divisor == 0:
+            loss[0] = NAN
             if c.g.at != NULL:
                 for outer in range(c.rows // c.inner_rows if c.rows else 0):
                     zero_rows(&c.g, outer, 0, c.inner_rows, c.classes)
-        elif bad_row.load() < 0:
-            c.factor = upstream / divisor
-            enough_memory = run_call(c, limit, &loss)
-            loss /= divisor
+            return True
+    c.factor = upstream / divisor
+    enough_memory = run_call(c, limit, loss)
+    loss[0] /= divisor
+    return enough_memory
+
+
+cdef object run(Call* c, int reduction, double normalizer, double upstream, object row_loss, object grad, int limit):
+    """Run a filled call. Its loss, or with a gradient (loss, gradient); an int is the row of a target out of range."""
+    cdef atomic[Py_ssize_t] bad_row
+    cdef double loss = 0
+    cdef bint enough_memory
+    bad_row.store(-1)
+    c.bad_row = &bad_row
+    if c.rows * c.classes <= SMALL_CALL:
+        enough_memory = execute(c, reduction, normalizer, upstream, limit, &loss)
+    else:
+        with nogil:
+            enough_memory = execute(c, reduction, normalizer, upstream, limit, &loss)
     if not enough_memory:
         raise MemoryError("celoss could not allocate its scratch memory")
-    bad = bad_row.load()
-    if bad >= 0:
-        return bad
+    if bad_row.load() >= 0:
+        return bad_row.load()
     result = loss if reduction != NONE else row_loss
     return result if c.g.at == NULL else (result, grad)
 
