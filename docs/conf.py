@@ -17,6 +17,7 @@ add_module_names = False
 autodoc_typehints = "none"
 autodoc_member_order = "bysource"
 napoleon_google_docstring = False
+napoleon_use_param = False  # keeps "logits, target, ...: as for" in one line
 napoleon_use_rtype = False
 
 myst_enable_extensions = ["colon_fence", "dollarmath"]
@@ -26,6 +27,8 @@ nb_execution_raise_on_error = True
 nb_execution_timeout = 300
 nb_output_stderr = "warn"
 nb_merge_streams = True
+nb_code_prompt_show = "The code of this figure"
+nb_code_prompt_hide = "The code of this figure"
 nb_render_markdown_format = "gfm"  # CommonMark with tables
 
 html_theme = "furo"

@@ -8,19 +8,19 @@ from pathlib import Path
 
 import pytest
 
-TRAIN_DIGITS = Path(__file__).resolve().parents[1] / "examples" / "train_digits.py"
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
 
 @pytest.fixture
 def run_example(tmp_path):
-    """A function that runs train_digits.py with the given arguments in ``tmp_path`` and returns what it printed."""
+    """A function that runs an example with the given arguments in ``tmp_path`` and returns what it printed."""
     pytest.importorskip("sklearn")
     pytest.importorskip("matplotlib")
     pytest.importorskip("tqdm")
 
-    def run(*arguments):
+    def run(name, *arguments):
         return subprocess.run(
-            [sys.executable, str(TRAIN_DIGITS), *arguments],
+            [sys.executable, str(EXAMPLES / name), *arguments],
             cwd=tmp_path,
             env={**os.environ, "MPLCONFIGDIR": str(tmp_path / "matplotlib")},
             stdin=subprocess.DEVNULL,
@@ -38,16 +38,7 @@ def printed_accuracy(stdout):
     return float(match[1])
 
 
-def test_train_digits(run_example, tmp_path):
-    picture = tmp_path / "curve.png"
-    done = run_example("--output", str(picture))
-
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert printed_accuracy(done.stdout) >= 97.0
-    assert re.search(r"^  celoss +[\d.]+ ms", done.stdout, re.MULTILINE), done.stdout
-    assert re.search(r"^  plain NumPy +[\d.]+ ms", done.stdout, re.MULTILINE), done.stdout
-    assert "celoss: 100%" in done.stderr  # the progress bar
-
+def assert_shows_something(picture):
     import matplotlib.image
 
     pixels = matplotlib.image.imread(picture)
@@ -55,8 +46,28 @@ def test_train_digits(run_example, tmp_path):
     assert pixels[..., :3].std() > 0.05, "the picture is blank"
 
 
+def test_train_digits(run_example, tmp_path):
+    picture = tmp_path / "curve.png"
+    done = run_example("train_digits.py", "--output", str(picture))
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert printed_accuracy(done.stdout) >= 97.0
+    assert re.search(r"^  celoss +[\d.]+ ms", done.stdout, re.MULTILINE), done.stdout
+    assert re.search(r"^  plain NumPy +[\d.]+ ms", done.stdout, re.MULTILINE), done.stdout
+    assert "celoss: 100%" in done.stderr  # the progress bar
+    assert_shows_something(picture)
+
+    # Cross-entropy leaves a bad start at once, squared error does not.
+    line = re.search(
+        r"after one epoch: ([\d.]+)% with cross-entropy, ([\d.]+)% with squared error$", done.stdout, re.MULTILINE
+    )
+    assert line, done.stdout
+    assert float(line[1]) > 75
+    assert float(line[2]) < 50
+
+
 def test_train_digits_fails_when_it_has_not_learnt(run_example, tmp_path):
-    done = run_example("--epochs", "1", "--hidden", "2")
+    done = run_example("train_digits.py", "--epochs", "1", "--hidden", "2")
 
     assert done.returncode == 1, done.stdout + done.stderr
     assert printed_accuracy(done.stdout) < 97.0
@@ -65,7 +76,33 @@ def test_train_digits_fails_when_it_has_not_learnt(run_example, tmp_path):
 
 
 def test_train_digits_refuses_an_empty_training(run_example):
-    done = run_example("--epochs", "0")
+    done = run_example("train_digits.py", "--epochs", "0")
 
     assert done.returncode == 2
     assert "--epochs must be at least 1" in done.stderr
+
+
+def test_train_binary(run_example, tmp_path):
+    picture = tmp_path / "unit.png"
+    done = run_example("train_binary.py", "--output", str(picture))
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert printed_accuracy(done.stdout) >= 95.0
+    assert "celoss: 100%" in done.stderr  # the progress bar
+    assert_shows_something(picture)
+
+
+def test_train_binary_fails_when_it_has_not_learnt(run_example, tmp_path):
+    done = run_example("train_binary.py", "--epochs", "1", "--batch-size", "1000")  # a single step
+
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert printed_accuracy(done.stdout) < 95.0
+    assert "accuracy is too low" in done.stderr
+    assert (tmp_path / "binary.png").stat().st_size > 0  # the default output
+
+
+def test_train_binary_refuses_an_empty_training(run_example):
+    done = run_example("train_binary.py", "--batch-size", "0")
+
+    assert done.returncode == 2
+    assert "--batch-size must be at least 1" in done.stderr

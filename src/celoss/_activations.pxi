@@ -18,14 +18,12 @@ cdef enum RowOperation:
 
 
 cdef struct RowWork:
-    # Per-row numbers of a block, in a thread's scratch; *_any are of the arithmetic type.
+    # Per-row numbers of a block, in a thread's scratch.
     RowSums sums
     int64_t target[CELOSS_BLOCK_ROWS]       # -1: ignored
     int64_t first[CELOSS_BLOCK_ROWS]        # class of the maximum
     Py_ssize_t where[CELOSS_BLOCK_ROWS]
-    double maximum_any[CELOSS_BLOCK_ROWS]
-    double x_target_any[CELOSS_BLOCK_ROWS]
-    double e_target_any[CELOSS_BLOCK_ROWS]
+    double maximum[CELOSS_BLOCK_ROWS]       # of the arithmetic type
     double squares[CELOSS_BLOCK_ROWS]       # see `brier_rows`
     double moment[CELOSS_BLOCK_ROWS]
     double factor[CELOSS_BLOCK_ROWS]
@@ -52,7 +50,8 @@ cdef void zero_one_rows(const Call* c, Py_ssize_t n, Py_ssize_t rows, RowWork* w
             w.loss[i] = s if w.first[i] != w.target[i] else 0.0
 
 
-cdef void brier_rows(const Call* c, Py_ssize_t n, Py_ssize_t rows, RowWork* w, const Blend[double]* blend) noexcept nogil:
+cdef void brier_rows(const Call* c, Py_ssize_t n, Py_ssize_t rows, RowWork* w, const Blend[real]* blend,
+                     const Tile[double]* e) noexcept nogil:
     """Losses of a block's rows, and what the gradient's pass needs.
 
     With u = s w_t, j the class of the maximum, d_c = p_c - q'_c, A = sum of d_c^2 and B = sum of p_c d_c over c != j:
@@ -67,7 +66,6 @@ cdef void brier_rows(const Call* c, Py_ssize_t n, Py_ssize_t rows, RowWork* w, c
     cdef double u, a, p, rest, p_t, d, q, squares, moment, keep = blend.keep, add = blend.add
     cdef double uniform_rest = c.smoothing * (1.0 - 1.0 / <double>c.classes)
     cdef RowSums* sums = &w.sums
-    cdef const double* e_target = w.e_target_any
     cdef int64_t t
     for i in range(rows):
         t = w.target[i]
@@ -95,7 +93,7 @@ cdef void brier_rows(const Call* c, Py_ssize_t n, Py_ssize_t rows, RowWork* w, c
             d = -rest
         else:
             d = p
-            p_t = e_target[i] * sums.inverse[i]
+            p_t = e.at[i * e.row_stride + t * e.class_stride] * sums.inverse[i]
             squares += (1 - p_t) * (1 - p_t) - p_t * p_t
             moment -= p_t
         squares += d * d
@@ -116,19 +114,17 @@ cdef void operate_on_rows(const Call* c, Py_ssize_t n, Py_ssize_t outer, Py_ssiz
     """All passes over rows that follow one another at `inner` within `outer`, as `run_rows` does for cross-entropy."""
     cdef const BlockOps[real]* ops = ops_of(kind)
     cdef RowWork* w = <RowWork*>scratch
-    cdef real* m = <real*>w.maximum_any
+    cdef real* m = <real*>w.maximum
     cdef real* tile_memory = <real*>(scratch + sizeof(RowWork))
-    cdef const int64_t* target = NULL
     cdef Tile[real] x, e, q
-    cdef Blend[double] blend
+    cdef Tile[double] wide_e
+    cdef Blend[real] blend
     cdef Matrix where
     cdef Py_ssize_t i, tile_numbers
     cdef bint want_grad = c.g.at != NULL
     cdef bint direct_x = not c.few_classes and is_direct(&c.x, kind)
     cdef bint direct_g = not c.few_classes and want_grad and is_direct(&c.g, kind)
 
-    if c.target != NULL:
-        target = w.target
     x.rows = rows
     x.classes = c.classes
     x.row_stride = c.classes
@@ -138,6 +134,8 @@ cdef void operate_on_rows(const Call* c, Py_ssize_t n, Py_ssize_t outer, Py_ssiz
         x.row_stride = 1
         x.class_stride = (rows + CELOSS_LANE_GROUP - 1) // CELOSS_LANE_GROUP * CELOSS_LANE_GROUP
         tile_numbers = x.class_stride * c.classes
+    if c.operation == BRIER:
+        tile_memory += tile_numbers * <Py_ssize_t>(sizeof(double) // sizeof(real))  # behind the exponentials
     x.at = tile_memory
     e = x
     q = x
@@ -175,7 +173,43 @@ cdef void operate_on_rows(const Call* c, Py_ssize_t n, Py_ssize_t outer, Py_ssiz
     # log_softmax has no use for the exponentials, but where they are put its result will soon be written.
     if c.operation == LOGSUMEXP or (c.operation == LOG_SOFTMAX and (not direct_g or e.at == x.at)):
         e.at = NULL
-    ops.exp_sum(&x, &e, m, w.where, target, <real*>w.x_target_any, <real*>w.e_target_any, ahead if direct_x else 0, &w.sums)
+    if c.operation == BRIER:
+        wide_e.rows = rows
+        wide_e.classes = c.classes
+        wide_e.row_stride = q.row_stride
+        wide_e.class_stride = q.class_stride
+        wide_e.at = <double*>(scratch + sizeof(RowWork))
+        blend.q = q.at if c.soft or c.smoothing > 0 else NULL
+        blend.q_row_stride = q.row_stride
+        blend.q_class_stride = q.class_stride
+        blend.w = NULL
+        blend.keep = 1 - c.smoothing
+        blend.add = c.smoothing / c.classes
+        if real is float:
+            table.brier_exp_f32(&x, &wide_e, m, w.first, w.sums.rest)
+            for i in range(rows):
+                w.sums.unit[i] = 1
+                w.sums.inverse[i] = 1 / (1 + w.sums.rest[i]) if w.first[i] >= 0 else NAN
+            table.brier_sums_f32(&wide_e, &blend, w.first, w.sums.inverse, w.squares, w.moment)
+        else:
+            ops.exp_sum(&x, &wide_e, m, w.where, NULL, NULL, NULL, ahead if direct_x else 0, &w.sums)
+            ops.log_rows(rows, m, m, m, &w.sums)
+            table.brier_sums_f64(&wide_e, &blend, w.first, w.sums.inverse, w.squares, w.moment)
+        brier_rows(c, n, rows, w, &blend, &wide_e)
+        if not want_grad:
+            return
+        if real is float:
+            table.brier_gradient_f32(&wide_e, &e, &blend, w.sums.inverse, w.factor, w.mean)
+        else:
+            table.brier_gradient_f64(&wide_e, &e, &blend, w.sums.inverse, w.factor, w.mean)
+        ops.put(&e, w.first, w.at_first)
+        if blend.q == NULL:
+            ops.put(&e, w.target, w.at_target)
+        if not direct_g:
+            where = matrix_at(&c.g, outer, inner)
+            ops.store_tile(&e, &where)
+        return
+    ops.exp_sum(&x, &e, m, w.where, NULL, NULL, NULL, ahead if direct_x else 0, &w.sums)
     ops.log_rows(rows, m, m, m, &w.sums)
 
     # 3. The result.
@@ -194,21 +228,6 @@ cdef void operate_on_rows(const Call* c, Py_ssize_t n, Py_ssize_t outer, Py_ssiz
         for i in range(rows):
             w.factor[i] = 1.0
         ops.scale(&e, &e, w.factor, &w.sums, NULL, NULL, NULL)
-    elif real is double:
-        blend.q = q.at if c.soft or c.smoothing > 0 else NULL
-        blend.q_row_stride = q.row_stride
-        blend.q_class_stride = q.class_stride
-        blend.w = NULL
-        blend.keep = 1 - c.smoothing
-        blend.add = c.smoothing / c.classes
-        table.brier_sums(&e, &blend, w.first, w.sums.inverse, w.squares, w.moment)
-        brier_rows(c, n, rows, w, &blend)
-        if not want_grad:
-            return
-        table.brier_gradient(&e, &e, &blend, w.sums.inverse, w.factor, w.mean)
-        ops.put(&e, w.first, w.at_first)
-        if blend.q == NULL:
-            ops.put(&e, w.target, w.at_target)
     if not direct_g:
         where = matrix_at(&c.g, outer, inner)
         ops.store_tile(&e, &where)
@@ -282,13 +301,10 @@ cdef void row_chunk_of_doubles(void* call, Py_ssize_t chunk, void* scratch) noex
 
 
 cdef bint run_row_operation(Call* c, int limit, double* loss) noexcept nogil:
-    """`run_call` for a RowOperation. False: no memory.
-
-    The Brier score is computed in float64 for every storage: its terms are squares of probabilities, which double the
-    exponentials' relative error.
-    """
-    cdef Py_ssize_t size = 8 if c.x.storage == STORED_FLOAT64 or c.operation == BRIER else 4
-    cdef Py_ssize_t chunks, threads, tiles
+    """`run_call` for a RowOperation. False: no memory."""
+    cdef Py_ssize_t size = 8 if c.x.storage == STORED_FLOAT64 else 4
+    cdef Py_ssize_t numbers_size = size             # in scratch, of each number of a block
+    cdef Py_ssize_t chunks, threads
     cdef size_t scratch
     cdef bint ran, blended = c.soft or (c.operation == BRIER and c.smoothing > 0)
     threads = max(<Py_ssize_t>1, min(<Py_ssize_t>limit, c.rows * c.classes // NUMBERS_PER_THREAD))
@@ -297,14 +313,17 @@ cdef bint run_row_operation(Call* c, int limit, double* loss) noexcept nogil:
     if c.few_classes:
         c.block_rows = max(<Py_ssize_t>CELOSS_LANE_GROUP, c.block_rows // CELOSS_LANE_GROUP * CELOSS_LANE_GROUP)
     c.stretch_rows = c.block_rows
-    if c.few_classes or not blended:
+    if c.few_classes or is_class_after_class(&c.x):
         c.stretch_rows = max(<Py_ssize_t>1, min(c.block_rows, STRETCH_BYTES // (c.classes * size)))
         if c.few_classes:
             c.stretch_rows = max(<Py_ssize_t>CELOSS_LANE_GROUP, c.stretch_rows // CELOSS_LANE_GROUP * CELOSS_LANE_GROUP)
     c.chunk_rows = max(c.block_rows, CHUNK_NUMBERS // c.classes // c.block_rows * c.block_rows)
     chunks = (c.rows + c.chunk_rows - 1) // c.chunk_rows
-    tiles = 2 if blended else 1
-    scratch = sizeof(RowWork) + <size_t>((c.stretch_rows + CELOSS_LANE_GROUP) * c.classes * size * tiles)
+    if blended:
+        numbers_size += size
+    if c.operation == BRIER:
+        numbers_size += 8
+    scratch = sizeof(RowWork) + <size_t>((c.stretch_rows + CELOSS_LANE_GROUP) * c.classes * numbers_size)
     c.chunk_loss = <double*>malloc(<size_t>(chunks + 1) * sizeof(double))
     if c.chunk_loss == NULL:
         return False
@@ -347,6 +366,78 @@ def row_activation(int operation, cnp.ndarray x, int storage, int axis, cnp.ndar
         raise MemoryError("celoss could not allocate its scratch memory")
 
 
+cdef inline bint fits_plainly(cnp.ndarray out, cnp.ndarray x) noexcept:
+    """Whether a result can be written to `out` without a closer look: like the plain array x, and x itself or apart from it."""
+    cdef int d
+    if (cnp.PyArray_TYPE(out) != cnp.PyArray_TYPE(x) or cnp.PyArray_NDIM(out) != cnp.PyArray_NDIM(x)
+            or not cnp.PyArray_IS_C_CONTIGUOUS(out) or not cnp.PyArray_ISBEHAVED(out) or not same_or_apart(x, out)):
+        return False
+    for d in range(cnp.PyArray_NDIM(x)):
+        if cnp.PyArray_DIM(out, d) != cnp.PyArray_DIM(x, d):
+            return False
+    return True
+
+
+cdef inline object plain_scores(x, out, bint want_out):
+    """The array for a result of the shape of x if both are plain (None: none is wanted); NotImplemented if they are not."""
+    cdef int kind
+    if not cnp.PyArray_CheckExact(x):
+        return NotImplemented
+    kind = cnp.PyArray_TYPE(<cnp.ndarray>x)
+    if (kind != cnp.NPY_FLOAT32 and kind != cnp.NPY_FLOAT64) or not is_plain(<cnp.ndarray>x):
+        return NotImplemented
+    if not want_out:
+        return None
+    if out is None:
+        return cnp.PyArray_EMPTY(cnp.PyArray_NDIM(<cnp.ndarray>x), cnp.PyArray_DIMS(<cnp.ndarray>x), kind, 0)
+    if not cnp.PyArray_CheckExact(out) or not fits_plainly(<cnp.ndarray>out, <cnp.ndarray>x):
+        return NotImplemented
+    return out
+
+
+def plain_row_activation(int operation, x, out):
+    """`row_activation` along the last axis of a plain array, with nothing to check; None where anything is unusual."""
+    cdef Call c
+    cdef double nothing = 0
+    cdef bint enough
+    cdef atomic[Py_ssize_t] bad_row
+    cdef int ndim, limit = thread_limit.load()
+    cdef Py_ssize_t size
+    cdef cnp.ndarray a
+    result = plain_scores(x, out, operation != LOGSUMEXP)
+    if result is NotImplemented:
+        return None
+    a = <cnp.ndarray>x
+    ndim = cnp.PyArray_NDIM(a)
+    if ndim == 0 or cnp.PyArray_SIZE(a) == 0:
+        return None
+    if operation == LOGSUMEXP:
+        result = cnp.PyArray_EMPTY(ndim - 1, cnp.PyArray_DIMS(a), cnp.PyArray_TYPE(a), 0)
+    bad_row.store(-1)
+    memset(&c, 0, sizeof(Call))
+    c.operation = operation
+    c.bad_row = &bad_row
+    size = cnp.PyArray_ITEMSIZE(a)
+    c.classes = cnp.PyArray_DIM(a, ndim - 1)
+    c.rows = cnp.PyArray_SIZE(a) // c.classes
+    c.inner_rows = c.rows
+    c.x.at = <char*>cnp.PyArray_DATA(a)
+    c.x.storage = STORED_FLOAT32 if size == 4 else STORED_FLOAT64
+    c.x.class_stride = size
+    c.x.inner_stride = size * c.classes
+    if operation == LOGSUMEXP:
+        c.row_loss = <char*>cnp.PyArray_DATA(<cnp.ndarray>result)
+        c.row_loss_size = <int>size
+    else:
+        c.g = c.x
+        c.g.at = <char*>cnp.PyArray_DATA(<cnp.ndarray>result)
+    with nogil:
+        enough = run_row_operation(&c, limit, &nothing)
+    if not enough:
+        raise MemoryError("celoss could not allocate its scratch memory")
+    return result
+
+
 # ---- 2. one score at a time -------------------------------------------------------------------------------------------------
 
 cdef enum:
@@ -377,6 +468,7 @@ cdef struct Elements:
     double keep, add, factor
     char* loss                      # contiguous, in the arithmetic type, or NULL
     double* chunk_loss
+    atomic[int] bad_weight          # whether a weight was met that is not finite and >= 0
 
 
 cdef Py_ssize_t stretch_at(const Operand* a, Py_ssize_t start, Py_ssize_t n, Matrix* where, Py_ssize_t* run) noexcept nogil:
@@ -469,7 +561,7 @@ cdef void put_back(const Operand* a, Py_ssize_t start, Py_ssize_t n, real* buffe
         done += tile.rows * tile.classes
 
 
-cdef double run_scores(const Elements* s, Py_ssize_t start, Py_ssize_t n, char* scratch, real* kind) noexcept nogil:
+cdef double run_scores(Elements* s, Py_ssize_t start, Py_ssize_t n, char* scratch, real* kind) noexcept nogil:
     """All passes over one block of scores; the sum of the losses."""
     cdef const BlockOps[real]* ops = ops_of(kind)
     cdef double* wide = <double*>scratch
@@ -495,7 +587,10 @@ cdef double run_scores(const Elements* s, Py_ssize_t start, Py_ssize_t n, char* 
         block.upstream = fetch(&s.upstream, start, n, wide + 2 * BLOCK_SCORES)
         block.loss = <real*>s.loss + start if s.loss != NULL else NULL
         block.grad = out
+        block.bad_weight = 0
         loss = ops.binary(&block)
+        if block.bad_weight:
+            s.bad_weight.store(1)
     elif s.operation == SIGMOID:
         ops.sigmoid(n, z, out)
     else:
@@ -505,7 +600,7 @@ cdef double run_scores(const Elements* s, Py_ssize_t start, Py_ssize_t n, char* 
     return loss
 
 
-cdef void run_scores_chunk(const Elements* s, Py_ssize_t chunk, char* scratch, real* kind) noexcept nogil:
+cdef void run_scores_chunk(Elements* s, Py_ssize_t chunk, char* scratch, real* kind) noexcept nogil:
     cdef Py_ssize_t start = chunk * CHUNK_NUMBERS, end = min(s.count, start + CHUNK_NUMBERS), n
     cdef double loss = 0
     while start < end:
@@ -517,11 +612,11 @@ cdef void run_scores_chunk(const Elements* s, Py_ssize_t chunk, char* scratch, r
 
 
 cdef void scores_of_floats(void* s, Py_ssize_t chunk, void* scratch) noexcept nogil:
-    run_scores_chunk[float](<const Elements*>s, chunk, <char*>scratch, NULL)
+    run_scores_chunk[float](<Elements*>s, chunk, <char*>scratch, NULL)
 
 
 cdef void scores_of_doubles(void* s, Py_ssize_t chunk, void* scratch) noexcept nogil:
-    run_scores_chunk[double](<const Elements*>s, chunk, <char*>scratch, NULL)
+    run_scores_chunk[double](<Elements*>s, chunk, <char*>scratch, NULL)
 
 
 cdef bint run_elements(Elements* s, int limit, double* loss) noexcept nogil:
@@ -531,6 +626,7 @@ cdef bint run_elements(Elements* s, int limit, double* loss) noexcept nogil:
     cdef size_t scratch = 3 * BLOCK_SCORES * (sizeof(double) + sizeof(double))
     cdef bint ran
     s.chunk_loss = NULL
+    s.bad_weight.store(0)
     if s.operation == BINARY:
         s.chunk_loss = <double*>malloc(<size_t>(chunks + 1) * sizeof(double))
         if s.chunk_loss == NULL:
@@ -593,10 +689,108 @@ def element_activation(int operation, cnp.ndarray x, int storage, cnp.ndarray ou
         raise MemoryError("celoss could not allocate its scratch memory")
 
 
+cdef void set_plain_operand(Operand* operand, cnp.ndarray a, int storage) noexcept:
+    operand.storage = -1
+    if a is None:
+        return
+    operand.at = <char*>cnp.PyArray_DATA(a)
+    operand.storage = storage
+    operand.dims = 1
+    operand.shape[0] = max(cnp.PyArray_SIZE(a), <Py_ssize_t>1)
+    operand.stride[0] = cnp.PyArray_ITEMSIZE(a)
+
+
+def plain_element_activation(int operation, x, out):
+    """`element_activation` of a plain array, with nothing to check; None where anything is unusual."""
+    cdef Elements s
+    cdef double nothing = 0
+    cdef bint enough
+    cdef int storage, limit = thread_limit.load()
+    result = plain_scores(x, out, True)
+    if result is NotImplemented:
+        return None
+    storage = STORED_FLOAT32 if cnp.PyArray_ITEMSIZE(<cnp.ndarray>x) == 4 else STORED_FLOAT64
+    s.operation = <ElementOperation>operation
+    s.count = cnp.PyArray_SIZE(<cnp.ndarray>x)
+    set_plain_operand(&s.z, <cnp.ndarray>x, storage)
+    set_plain_operand(&s.out, <cnp.ndarray>result, storage)
+    with nogil:
+        enough = run_elements(&s, limit, &nothing)
+    if not enough:
+        raise MemoryError("celoss could not allocate its scratch memory")
+    return result
+
+
+cdef inline int plain_label_storage(int kind) noexcept:
+    if kind == cnp.NPY_FLOAT32:
+        return STORED_FLOAT32
+    if kind == cnp.NPY_FLOAT64:
+        return STORED_FLOAT64
+    if kind == cnp.NPY_INT64:
+        return STORED_INT64
+    if kind == cnp.NPY_INT32:
+        return STORED_INT32
+    if kind == cnp.NPY_BOOL or kind == cnp.NPY_UINT8:
+        return STORED_UINT8
+    return -1
+
+
+def plain_binary_loss(int loss_kind, logits, target, int reduction, bint want_grad, out):
+    """`binary_loss` of plain arrays without options, with nothing to check; None where anything is unusual."""
+    cdef Elements s
+    cdef double total = 0, divisor = 1
+    cdef bint enough = True
+    cdef int storage, label_storage, d, limit = thread_limit.load()
+    cdef cnp.ndarray z, y
+    cdef object loss = None
+    grad = plain_scores(logits, out, want_grad)
+    if grad is NotImplemented or not cnp.PyArray_CheckExact(target):
+        return None
+    z = <cnp.ndarray>logits
+    y = <cnp.ndarray>target
+    label_storage = plain_label_storage(cnp.PyArray_TYPE(y))
+    if label_storage < 0 or not is_plain(y) or cnp.PyArray_NDIM(y) != cnp.PyArray_NDIM(z):
+        return None
+    for d in range(cnp.PyArray_NDIM(z)):
+        if cnp.PyArray_DIM(y, d) != cnp.PyArray_DIM(z, d):
+            return None
+    if out is not None and not apart(y, <cnp.ndarray>out):
+        return None
+    storage = STORED_FLOAT32 if cnp.PyArray_ITEMSIZE(z) == 4 else STORED_FLOAT64
+    s.operation = BINARY
+    s.loss_kind = loss_kind
+    s.count = cnp.PyArray_SIZE(z)
+    set_plain_operand(&s.z, z, storage)
+    set_plain_operand(&s.y, y, label_storage)
+    set_plain_operand(&s.weight, None, 0)
+    set_plain_operand(&s.pos_weight, None, 0)
+    set_plain_operand(&s.upstream, None, 0)
+    set_plain_operand(&s.out, <cnp.ndarray>grad if want_grad else None, storage)
+    s.keep = 1
+    s.add = 0
+    s.loss = NULL
+    if reduction == NONE:
+        loss = cnp.PyArray_EMPTY(cnp.PyArray_NDIM(z), cnp.PyArray_DIMS(z), cnp.PyArray_TYPE(z), 0)
+        s.loss = <char*>cnp.PyArray_DATA(<cnp.ndarray>loss)
+    elif reduction == MEAN:
+        divisor = <double>s.count
+    if s.count:
+        s.factor = 1 / divisor
+        with nogil:
+            enough = run_elements(&s, limit, &total)
+    if not enough:
+        raise MemoryError("celoss could not allocate its scratch memory")
+    result = loss if reduction == NONE else total / divisor if divisor > 0 else NAN
+    return (result, grad) if want_grad else result
+
+
 def binary_loss(int loss_kind, cnp.ndarray logits, int storage, cnp.ndarray target, int target_storage, cnp.ndarray weight,
-                cnp.ndarray pos_weight, double smoothing, int reduction, double normalizer, upstream, bint want_grad,
-                cnp.ndarray out, cnp.ndarray loss, int limit):
-    """A binary loss, or with a gradient (loss, gradient), on arguments from `_arguments.binary_arguments`."""
+                int weight_storage, cnp.ndarray pos_weight, int pos_weight_storage, double smoothing, int reduction,
+                double normalizer, upstream, bint want_grad, cnp.ndarray out, cnp.ndarray loss, int limit):
+    """A binary loss, or with a gradient (loss, gradient), on arguments from `_arguments.binary_arguments`.
+
+    None where a weight is not finite and >= 0.
+    """
     cdef Elements s
     cdef double total = 0, divisor = 1
     cdef bint enough = True
@@ -607,8 +801,8 @@ def binary_loss(int loss_kind, cnp.ndarray logits, int storage, cnp.ndarray targ
     s.count = logits.size
     set_operand(&s.z, logits, storage, dims)
     set_operand(&s.y, target, target_storage, dims)
-    set_operand(&s.weight, weight, STORED_FLOAT64, dims)
-    set_operand(&s.pos_weight, pos_weight, STORED_FLOAT64, dims)
+    set_operand(&s.weight, weight, weight_storage, dims)
+    set_operand(&s.pos_weight, pos_weight, pos_weight_storage, dims)
     set_operand(&s.out, out if want_grad else None, storage, dims)
     s.keep = 1 - smoothing
     s.add = smoothing / 2
@@ -629,6 +823,8 @@ def binary_loss(int loss_kind, cnp.ndarray logits, int storage, cnp.ndarray targ
             limit = thread_limit.load()
         with nogil:
             enough = run_elements(&s, limit, &total)
+        if s.bad_weight.load():
+            return None
     if not enough:
         raise MemoryError("celoss could not allocate its scratch memory")
     result = loss if reduction == NONE else total / divisor if divisor > 0 else NAN

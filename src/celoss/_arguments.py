@@ -416,7 +416,9 @@ class BinaryArguments(NamedTuple):
     target: Array
     target_storage: int
     weight: Array | None
+    weight_storage: int
     pos_weight: Array | None
+    pos_weight_storage: int
     label_smoothing: float
     reduction: int
     normalizer: float
@@ -434,6 +436,38 @@ def as_labels(target: Any, shape: tuple[int, ...]) -> tuple[Array, int]:
         raise TypeError(f"target has dtype {array.dtype}; expected labels in [0, 1]: bool, an integer dtype or a floating one")
     if array.shape != shape:
         raise ValueError(f"target has shape {array.shape}; expected the logits' shape {shape}, one label for each score")
+    return _readable(array)
+
+
+def as_element_weight(value: ArrayLike | None, shape: tuple[int, ...], name: str) -> tuple[Array | None, int]:
+    """Weights seen in the logits' shape, and how they are stored. The kernel tests their values while it reads them."""
+    if value is None:
+        return None, 0
+    array = as_array(value, name)
+    if array.dtype.name not in _STORAGE and array.dtype.kind not in "biuf":
+        raise TypeError(f"{name} must be numbers, got dtype {array.dtype}")
+    if array.size == 0 or 0 in shape:
+        array = _as_weights(array, name)
+    array, storage = _readable(array)
+    try:
+        return np.broadcast_to(array, shape), storage
+    except ValueError:
+        raise ValueError(f"{name} of shape {array.shape} does not broadcast to the logits' shape {shape}") from None
+
+
+def bad_element_weight(weight: Any, pos_weight: Any) -> ValueError:
+    """The error for a weight that is not finite and >= 0: which, and where."""
+    for value, name in ((weight, "weight"), (pos_weight, "pos_weight")):
+        try:
+            if value is not None:
+                _as_weights(value, name)
+        except ValueError as error:
+            return error
+    return ValueError("weight or pos_weight changed during the call: it held a value that is not finite and >= 0")
+
+
+def _readable(array: Array) -> tuple[Array, int]:
+    """Numbers as the kernels of binary losses can read them, and how they are stored."""
     if not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))
     if array.dtype.kind == "b":
@@ -442,17 +476,6 @@ def as_labels(target: Any, shape: tuple[int, ...]) -> tuple[Array, int]:
     if storage is None:
         array, storage = array.astype(np.float64), FLOAT64
     return as_bits(array, storage), storage
-
-
-def as_element_weight(value: ArrayLike | None, shape: tuple[int, ...], name: str) -> Array | None:
-    """Weights >= 0 seen in the logits' shape; nothing is copied to get there."""
-    if value is None:
-        return None
-    array = _as_weights(value, name)
-    try:
-        return np.broadcast_to(array, shape)
-    except ValueError:
-        raise ValueError(f"{name} of shape {array.shape} does not broadcast to the logits' shape {shape}") from None
 
 
 def binary_arguments(
@@ -477,13 +500,19 @@ def binary_arguments(
     if want_grad:
         others = {"target": target, "weight": weight, "pos_weight": pos_weight, "grad_output": grad_output}
         grad = np.empty(z.shape, z.dtype) if out is None else as_out(out, z, given, others)
+    weights, weight_storage = as_element_weight(weight, z.shape, "weight")
+    positive, positive_storage = as_element_weight(pos_weight, z.shape, "pos_weight")
+    weights, weight_storage = as_element_weight(weight, z.shape, "weight")
+    positive, positive_storage = as_element_weight(pos_weight, z.shape, "pos_weight")
     arguments = BinaryArguments(
         logits=as_bits(z, storage),
         storage=storage,
         target=y,
         target_storage=y_storage,
-        weight=as_element_weight(weight, z.shape, "weight"),
-        pos_weight=as_element_weight(pos_weight, z.shape, "pos_weight"),
+        weight=weights,
+        weight_storage=weight_storage,
+        pos_weight=positive,
+        pos_weight_storage=positive_storage,
         label_smoothing=as_label_smoothing(label_smoothing),
         reduction=code,
         normalizer=as_normalizer(normalizer),

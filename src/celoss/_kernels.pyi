@@ -11,7 +11,14 @@ def set_thread_limit(n: int) -> None: ...
 def get_thread_limit() -> int: ...
 def helper_threads() -> int: ...
 def plain_cross_entropy(
-    logits: Any, target: Any, ignore_index: int, reduction: int, want_grad: bool, out: Any, limit: int
+    logits: Any,
+    target: Any,
+    ignore_index: int,
+    reduction: int,
+    want_grad: bool,
+    out: Any,
+    limit: int,
+    operation: int = 0,
 ) -> Any: ...
 def inner_dimensions(arrays: list[NDArray[Any]], axis: int) -> int: ...
 def cross_entropy(
@@ -31,5 +38,39 @@ def cross_entropy(
     want_grad: bool,
     out: NDArray[Any] | None,
     row_loss: NDArray[Any] | None,
+    limit: int,
+    operation: int = 0,
+) -> Any: ...
+def row_activation(
+    operation: int,
+    x: NDArray[Any],
+    storage: int,
+    axis: int,
+    out: NDArray[Any] | None,
+    row_result: NDArray[Any] | None,
+) -> None: ...
+def plain_row_activation(operation: int, x: Any, out: Any) -> Any: ...
+def element_activation(operation: int, x: NDArray[Any], storage: int, out: NDArray[Any]) -> None: ...
+def plain_element_activation(operation: int, x: Any, out: Any) -> Any: ...
+def plain_binary_loss(
+    loss_kind: int, logits: Any, target: Any, reduction: int, want_grad: bool, out: Any
+) -> Any: ...
+def binary_loss(
+    loss_kind: int,
+    logits: NDArray[Any],
+    storage: int,
+    target: NDArray[Any],
+    target_storage: int,
+    weight: NDArray[Any] | None,
+    weight_storage: int,
+    pos_weight: NDArray[Any] | None,
+    pos_weight_storage: int,
+    smoothing: float,
+    reduction: int,
+    normalizer: float,
+    upstream: float | NDArray[np.float64] | None,
+    want_grad: bool,
+    out: NDArray[Any] | None,
+    loss: NDArray[Any] | None,
     limit: int,
 ) -> Any: ...

@@ -55,6 +55,7 @@ cdef extern from "simd/block_ops.h" nogil:
         const double* upstream
         T* loss
         T* grad
+        int bad_weight
 
     cdef struct RowSums:
         double* rest
@@ -81,7 +82,7 @@ cdef extern from "simd/block_ops.h" nogil:
         void mass_without(const Tile[T]*, const int64_t*, double*)
         void sigmoid(Py_ssize_t, const T*, T*)
         void log_sigmoid(Py_ssize_t, const T*, T*)
-        double binary(const BinaryBlock[T]*)
+        double binary(BinaryBlock[T]*)
         void load_labels(const Matrix*, const Tile[T]*)
 
     cdef struct BlockOpsTable:
@@ -92,10 +93,15 @@ cdef extern from "simd/block_ops.h" nogil:
         Py_ssize_t (*count_other_than_i32)(const int32_t*, Py_ssize_t, int64_t) noexcept nogil
         int (*read_targets_i64)(const int64_t*, Py_ssize_t, int64_t, int64_t, int64_t*) noexcept nogil
         int (*read_targets_i32)(const int32_t*, Py_ssize_t, int64_t, int64_t, int64_t*) noexcept nogil
-        void (*brier_sums)(const Tile[double]*, const Blend[double]*, const int64_t*, const double*, double*,
-                           double*) noexcept nogil
-        void (*brier_gradient)(const Tile[double]*, const Tile[double]*, const Blend[double]*, const double*, const double*,
-                               const double*) noexcept nogil
+        void (*brier_exp_f32)(const Tile[float]*, const Tile[double]*, const float*, const int64_t*, double*) noexcept nogil
+        void (*brier_sums_f32)(const Tile[double]*, const Blend[float]*, const int64_t*, const double*, double*,
+                               double*) noexcept nogil
+        void (*brier_sums_f64)(const Tile[double]*, const Blend[double]*, const int64_t*, const double*, double*,
+                               double*) noexcept nogil
+        void (*brier_gradient_f32)(const Tile[double]*, const Tile[float]*, const Blend[float]*, const double*, const double*,
+                                   const double*) noexcept nogil
+        void (*brier_gradient_f64)(const Tile[double]*, const Tile[double]*, const Blend[double]*, const double*, const double*,
+                                   const double*) noexcept nogil
 
     cdef cppclass Level:
         const char* name
@@ -121,7 +127,7 @@ cdef extern from *:
 
 cdef enum:
     # Up to this many classes the rows are the lanes of the vectors; above it, the classes are.
-    FEW_CLASSES = 32
+    FEW_CLASSES = 96
     # Rows whose losses are summed together: a tile of them stays in the second-level cache, and they are at most
     # CELOSS_BLOCK_ROWS, the length of the per-row arrays.
     BLOCK_BYTES = 131072
@@ -867,7 +873,7 @@ cdef bint run_call(Call* c, int limit, double* loss) noexcept nogil:
     if c.few_classes:
         c.block_rows = max(<Py_ssize_t>CELOSS_LANE_GROUP, c.block_rows // CELOSS_LANE_GROUP * CELOSS_LANE_GROUP)
     c.stretch_rows = c.block_rows
-    if c.few_classes or is_class_after_class(&c.x):
+    if is_class_after_class(&c.x):
         c.stretch_rows = max(<Py_ssize_t>1, min(c.block_rows, STRETCH_BYTES // (c.classes * size)))
         if c.few_classes:
             c.stretch_rows = max(<Py_ssize_t>CELOSS_LANE_GROUP, c.stretch_rows // CELOSS_LANE_GROUP * CELOSS_LANE_GROUP)
@@ -962,7 +968,7 @@ cdef inline bint is_plain(cnp.ndarray a) noexcept:
     return cnp.PyArray_IS_C_CONTIGUOUS(a) and cnp.PyArray_ISBEHAVED_RO(a)
 
 
-def plain_cross_entropy(logits, target, ignore_index, int reduction, bint want_grad, out, int limit):
+def plain_cross_entropy(logits, target, ignore_index, int reduction, bint want_grad, out, int limit, int operation=0):
     """The path without detours: two plain arrays, no options. None where anything is unusual."""
     cdef cnp.ndarray x, y, g
     cdef Call c
@@ -987,7 +993,7 @@ def plain_cross_entropy(logits, target, ignore_index, int reduction, bint want_g
     shape = cnp.PyArray_DIMS(x)
     c.rows = shape[0]
     c.classes = shape[1]
-    c.operation = 0
+    c.operation = operation
     if c.classes < 1 or cnp.PyArray_DIM(y, 0) != c.rows:
         return None
     grad = None

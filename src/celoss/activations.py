@@ -120,6 +120,10 @@ def logsumexp(x: ArrayLike, *, axis: int = -1, keepdims: bool = False) -> NDArra
     >>> float(celoss.logsumexp(np.array([1000.0, 1000.0]))) == 1000 + np.log(2)
     True
     """
+    if type(axis) is int and axis == -1 and not keepdims:
+        result = _kernels.plain_row_activation(_LOGSUMEXP, x, None)
+        if result is not None:
+            return result
     array, storage, number, _ = _arguments.activation_arguments(x, axis, None)
     rows = array.shape[:number] + array.shape[number + 1 :]
     result = np.empty(rows, np.float64 if storage == _arguments.FLOAT64 else np.float32)
@@ -191,6 +195,10 @@ def log_sigmoid(x: ArrayLike, *, out: NDArray[Any] | None = None) -> NDArray[Any
 
 
 def _of_rows(operation: int, x: ArrayLike, axis: int, out: NDArray[Any] | None) -> NDArray[Any]:
+    if type(axis) is int and axis == -1:
+        result = _kernels.plain_row_activation(operation, x, out)
+        if result is not None:
+            return result
     array, storage, number, result = _arguments.activation_arguments(x, axis, out)
     bits, result_bits = _arguments.as_bits(array, storage), _arguments.as_bits(result, storage)
     _kernels.row_activation(operation, bits, storage, number, result_bits, None)
@@ -198,6 +206,9 @@ def _of_rows(operation: int, x: ArrayLike, axis: int, out: NDArray[Any] | None) 
 
 
 def _of_elements(operation: int, x: ArrayLike, out: NDArray[Any] | None) -> NDArray[Any]:
+    result = _kernels.plain_element_activation(operation, x, out)
+    if result is not None:
+        return result
     array, storage, _, result = _arguments.activation_arguments(x, None, out)
     bits, result_bits = _arguments.as_bits(array, storage), _arguments.as_bits(result, storage)
     _kernels.element_activation(operation, bits, storage, result_bits)

@@ -643,6 +643,24 @@ def _loss_of_rows(
     grad_output: ArrayLike | None = None,
     out: NDArray[Any] | None = None,
 ) -> tuple[float | NDArray[Any], NDArray[Any] | None]:
+    if (
+        weight is None
+        and sample_weight is None
+        and normalizer is None
+        and grad_output is None
+        and axis == -1
+        and label_smoothing == 0.0
+        and n_threads is None
+        and isinstance(reduction, str)
+        and reduction in REDUCTIONS
+        and type(ignore_index) is int
+        and -(2**63) <= ignore_index < 2**63
+    ):
+        result = _plain_cross_entropy(logits, target, ignore_index, REDUCTIONS[reduction], want_grad, out, 0, operation)
+        if result is not None:
+            if type(result) is int:
+                raise _arguments.out_of_range(target, logits.shape[-1], ignore_index, result)  # type: ignore[union-attr]
+            return result if want_grad else (result, None)
     arguments, grad = _arguments.cross_entropy_arguments(
         logits, target, axis, weight, sample_weight, ignore_index, label_smoothing, reduction, normalizer, n_threads,
         want_grad, grad_output, out,
@@ -669,8 +687,23 @@ def _loss_of_scores(
     grad_output: ArrayLike | None = None,
     out: NDArray[Any] | None = None,
 ) -> tuple[float | NDArray[Any], NDArray[Any] | None]:
+    if (
+        weight is None
+        and pos_weight is None
+        and label_smoothing == 0.0
+        and normalizer is None
+        and n_threads is None
+        and grad_output is None
+        and isinstance(reduction, str)
+        and reduction in REDUCTIONS
+    ):
+        result = _kernels.plain_binary_loss(loss_kind, logits, target, REDUCTIONS[reduction], want_grad, out)
+        if result is not None:
+            return result if want_grad else (result, None)
     arguments, grad = _arguments.binary_arguments(
         logits, target, weight, pos_weight, label_smoothing, reduction, normalizer, n_threads, want_grad, grad_output, out
     )
     result = _kernels.binary_loss(loss_kind, *arguments)
+    if result is None:
+        raise _arguments.bad_element_weight(weight, pos_weight)
     return (result[0], grad) if want_grad else (result, None)

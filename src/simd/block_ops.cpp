@@ -634,4 +634,5 @@ extern const BlockOpsTable CELOSS_TABLE;
 const BlockOpsTable CELOSS_TABLE = {CELOSS_LEVEL_NAME, operations<float>(), operations<double>(),
                                     count_other_than<int64_t>, count_other_than<int32_t>,
                                     read_targets<int64_t>, read_targets<int32_t>,
-                                    brier_sums, brier_gradient};
+                                    brier_exp_f32, brier_sums<float>, brier_sums<double>,
+                                    brier_gradient<float>, brier_gradient<double>};

@@ -59,6 +59,7 @@ template <class T> struct BinaryBlock {
     double keep, add, factor;                             // y' = keep y + add; the gradient is scaled by factor
     const double *weight, *pos_weight, *upstream;         // null: 1
     T *loss, *grad;                                       // null: not wanted; grad may be z
+    int bad_weight;                                       // set where a weight is not finite and >= 0
 };
 
 template <class T> struct BlockOps {
@@ -110,7 +111,7 @@ template <class T> struct BlockOps {
     void (*log_sigmoid)(ptrdiff_t n, const T* z, T* y);
 
     // Losses and gradients of a block of binary scores; returns the sum of the losses.
-    double (*binary)(const BinaryBlock<T>* block);
+    double (*binary)(BinaryBlock<T>* block);
 
     // load_tile for a LabelStorage and tiles with class_stride 1.
     void (*load_labels)(const Matrix* from, const Tile<T>* to);
@@ -128,12 +129,18 @@ struct BlockOpsTable {
     // Targets, each read once: out_i = target_i, or -1 where that is ignore_index. Returns what was among them (TargetsSeen).
     int (*read_targets_i64)(const int64_t* target, ptrdiff_t n, int64_t ignore_index, int64_t classes, int64_t* out);
     int (*read_targets_i32)(const int32_t* target, ptrdiff_t n, int64_t ignore_index, int64_t classes, int64_t* out);
-    // The Brier score of rows with exponentials e, p_ij = e_ij inverse_i, d_ij = p_ij - (keep q_ij + add) (no q: d = p):
-    // squares_i = sum d_ij^2 and moment_i = sum p_ij d_ij over all classes but first_i; g_ij = a_i p_ij (d_ij - mean_i).
-    void (*brier_sums)(const Tile<double>* e, const Blend<double>* blend, const int64_t* first, const double* inverse,
-                       double* squares, double* moment);
-    void (*brier_gradient)(const Tile<double>* e, const Tile<double>* g, const Blend<double>* blend, const double* inverse,
-                           const double* a, const double* mean);
+    // The Brier score, in float64. e_ij = exp(x_ij - m_i), and rest_i, the sum of all but that of class first_i.
+    void (*brier_exp_f32)(const Tile<float>* x, const Tile<double>* e, const float* m, const int64_t* first, double* rest);
+    // With p_ij = e_ij inverse_i and d_ij = p_ij - (keep q_ij + add) (no q: d = p): squares_i = sum d_ij^2 and
+    // moment_i = sum p_ij d_ij over all classes but first_i; g_ij = a_i p_ij (d_ij - mean_i).
+    void (*brier_sums_f32)(const Tile<double>* e, const Blend<float>* blend, const int64_t* first, const double* inverse,
+                           double* squares, double* moment);
+    void (*brier_sums_f64)(const Tile<double>* e, const Blend<double>* blend, const int64_t* first, const double* inverse,
+                           double* squares, double* moment);
+    void (*brier_gradient_f32)(const Tile<double>* e, const Tile<float>* g, const Blend<float>* blend, const double* inverse,
+                               const double* a, const double* mean);
+    void (*brier_gradient_f64)(const Tile<double>* e, const Tile<double>* g, const Blend<double>* blend,
+                               const double* inverse, const double* a, const double* mean);
 };
 
 // level.cpp: the levels of this build, best first.

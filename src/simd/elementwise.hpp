@@ -203,7 +203,7 @@ template <class T> struct Factor {
 // speaks against, and r = 1 - c:
 //     loss = l + c |z|        dloss/dz = sign(z) (c u - r t)
 // For a label of 0 or 1 one of the two products is 0.
-template <class T, bool GRAD, bool UPSTREAM> double plain_cross_entropy(const BinaryBlock<T>* b) {
+template <class T, bool GRAD, bool UPSTREAM> double plain_cross_entropy(BinaryBlock<T>* b) {
     typedef typename VectorOf<T>::V V;
     const RowScale<V> scale = row_scale<V, T>(V{});
     const double scaled = b->factor * (double)Score<T>::per_unit;
@@ -236,15 +236,21 @@ struct WideScore { F64 z, y, l, t, u; };
 
 template <int LOSS, bool GRAD>
 CELOSS_INLINE void weighted_loss(const WideScore& s, double keep, double add, double factor, const double* w, const double* pos,
-                                 const double* upstream, F64* loss, F64* grad) {
+                                 const double* upstream, F64* loss, F64* grad, M64* bad) {
     const M64 positive = s.z > 0;
     const F64 weight = w ? load(w) : F64{} + 1.0;
+    if (w) *bad |= ~((weight >= 0) & (weight < __builtin_inf()));
     const F64 up = upstream ? load(upstream) * factor : F64{} + factor;
     const F64 yes = fma(s.y, F64{} + keep, F64{} + add), no = fma(1.0 - s.y, F64{} + keep, F64{} + add);
     const F64 p = select(positive, s.u, s.t), rest = select(positive, s.t, s.u);
     if (LOSS == BINARY_CROSS_ENTROPY) {
         // l_n = w [pw y' softplus(-z) + (1 - y') softplus(z)], where 0 * inf counts 0;  dl_n/dz = w [(1 - y') p - pw y' (1 - p)]
-        const F64 a1 = weight * (pos ? yes * load(pos) : yes), a0 = weight * no;
+        F64 a1 = weight * yes, a0 = weight * no;
+        if (pos) {
+            const F64 positive_weight = load(pos);
+            *bad |= ~((positive_weight >= 0) & (positive_weight < __builtin_inf()));
+            a1 = weight * (yes * positive_weight);
+        }
         const F64 against = select(positive, a0, a1);
         *loss = fma(a0 + a1, s.l, select(against == 0, F64{}, absolute(s.z)) * against);
         if (GRAD) *grad = (a0 * p - a1 * rest) * up;
@@ -260,11 +266,12 @@ CELOSS_INLINE void weighted_loss(const WideScore& s, double keep, double add, do
     }
 }
 
-template <class T, int LOSS, bool GRAD> double weighted_binary(const BinaryBlock<T>* b) {
+template <class T, int LOSS, bool GRAD> double weighted_binary(BinaryBlock<T>* b) {
     typedef typename VectorOf<T>::V V;
     constexpr int W = lanes_of<T>(), half = lanes_of<double>();
     const RowScale<V> scale = row_scale<V, T>(V{});
     LossSum<double> sum;
+    M64 bad{};
     each_vector<T>(b->n, [&](ptrdiff_t i, int count) CELOSS_LAMBDA_INLINE {
         const double *w = b->weight ? b->weight + i : nullptr, *pos = b->pos_weight ? b->pos_weight + i : nullptr;
         const double* up = b->upstream ? b->upstream + i : nullptr;
@@ -294,14 +301,14 @@ template <class T, int LOSS, bool GRAD> double weighted_binary(const BinaryBlock
                                      wide_sum(widen_low(t.high), widen_low(t.low)), wide_sum(widen_low(u.high), widen_low(u.low))};
             const WideScore second = {widen_high(z), widen_high(y), wide_sum(widen_high(l.high), widen_high(l.low)),
                                       wide_sum(widen_high(t.high), widen_high(t.low)), wide_sum(widen_high(u.high), widen_high(u.low))};
-            weighted_loss<LOSS, GRAD>(first, b->keep, b->add, b->factor, w, pos, up, loss, grad);
+            weighted_loss<LOSS, GRAD>(first, b->keep, b->add, b->factor, w, pos, up, loss, grad, &bad);
             weighted_loss<LOSS, GRAD>(second, b->keep, b->add, b->factor, w ? w + half : w, pos ? pos + half : pos,
-                                      up ? up + half : up, loss + 1, grad + 1);
+                                      up ? up + half : up, loss + 1, grad + 1, &bad);
             loss_here = narrow(loss[0], loss[1]);
             grad_here = narrow(grad[0], grad[1]);
         } else {
             const WideScore all = {z, y, wide_sum(l.high, l.low), wide_sum(t.high, t.low), wide_sum(u.high, u.low)};
-            weighted_loss<LOSS, GRAD>(all, b->keep, b->add, b->factor, w, pos, up, loss, grad);
+            weighted_loss<LOSS, GRAD>(all, b->keep, b->add, b->factor, w, pos, up, loss, grad, &bad);
             loss_here = loss[0];
             grad_here = grad[0];
         }
@@ -313,10 +320,11 @@ template <class T, int LOSS, bool GRAD> double weighted_binary(const BinaryBlock
         }
         sum.add(sizeof(T) == 4 ? loss[0] + loss[1] : loss[0]);
     });
+    b->bad_weight = any_lane(bad);
     return sum.total();
 }
 
-template <class T> double binary(const BinaryBlock<T>* b) {
+template <class T> double binary(BinaryBlock<T>* b) {
     const bool grad = b->grad != nullptr;
     switch (b->loss_kind) {
     case BINARY_CROSS_ENTROPY:

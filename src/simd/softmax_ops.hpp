@@ -59,6 +59,8 @@ template <class T> void row_argmax(const T* x, ptrdiff_t classes, T* m, ptrdiff_
     ptrdiff_t j = 0;
     for (Int group = 0; j + VECTORS * W <= classes; j += VECTORS * W, ++group) {
         V v[VECTORS];
+        // A page ahead, where the hardware's own prefetching ends (10 to 20 % on rows from memory).
+        _Pragma("GCC unroll 8") for (int k = 0; k < VECTORS; ++k) __builtin_prefetch((const char*)(x + j + k * W) + 4096);
         _Pragma("GCC unroll 8") for (int k = 0; k < VECTORS; ++k) v[k] = load(x + j + k * W);
         _Pragma("GCC unroll 8") for (int k = 0; k < VECTORS; ++k) zero[k & 1] = fma(v[k], V{}, zero[k & 1]);
         const V top = max_or_nan(max_or_nan(max_or_nan(v[0], v[1]), max_or_nan(v[2], v[3])),
@@ -141,16 +143,43 @@ template <class T> void mass_without(const Tile<T>* q, const int64_t* excluded, 
     }
 }
 
-// ---- Brier score, in float64 for every storage ---------------------------------------------------------------------------
+// ---- Brier score: arithmetic in float64 for every storage ----------------------------------------------------------------
+//
+// Its terms are squares of probabilities and products of three, which multiply the exponentials' relative errors: float32
+// exponentials would leave results 2 and 3 ulp off. For T = float the exponentials are float64 numbers correct to 2^-39, and
+// sums of them are plain; for T = double they are those of cross-entropy, and sums keep their rounding errors.
 
-CELOSS_INLINE M64 lane_numbers_f64() {
-    M64 numbers;
-    for (int i = 0; i < lanes_of<double>(); ++i) numbers[i] = i;
-    return numbers;
+typedef float HalfOfFloats __attribute__((vector_size(CELOSS_VECTOR_BYTES / 2)));
+
+// As many numbers as a float64 vector has lanes, or the first `count` of them, as float64; and back.
+CELOSS_INLINE F64 load_wide(const double* from, int count) {
+    return count >= lanes_of<double>() ? load(from) : load_first(from, count, 0.0);
+}
+CELOSS_INLINE F64 load_wide(const float* from, int count) {
+    HalfOfFloats half{};
+    if (count >= lanes_of<double>()) __builtin_memcpy(&half, from, sizeof half);
+    else
+        for (int i = 0; i < count; ++i) half[i] = from[i];
+    return __builtin_convertvector(half, F64);
+}
+CELOSS_INLINE void store_wide(double* to, int count, F64 v) {
+    if (count >= lanes_of<double>()) store(to, v);
+    else store_first(to, count, v);
+}
+CELOSS_INLINE void store_wide(float* to, int count, F64 v) {
+    const HalfOfFloats half = __builtin_convertvector(v, HalfOfFloats);
+    if (count >= lanes_of<double>()) __builtin_memcpy(to, &half, sizeof half);
+    else
+        for (int i = 0; i < count; ++i) to[i] = half[i];
 }
 
-// A sum and its rounding errors: small terms beside a large one are not lost.
-struct CarefulSum {
+template <class T> struct BrierSum;
+template <> struct BrierSum<float> {
+    F64 sum{};
+    CELOSS_INLINE void add(F64 v) { sum += v; }
+    CELOSS_INLINE F64 lanes() const { return sum; }
+};
+template <> struct BrierSum<double> {
     F64 sum{}, lost{};
     CELOSS_INLINE void add(F64 v) {
         HighLow both = two_sum(sum, v);
@@ -160,31 +189,92 @@ struct CarefulSum {
     CELOSS_INLINE F64 lanes() const { return sum + lost; }
 };
 
-CELOSS_INLINE F64 load_part(const double* from, int count) {
-    return count == lanes_of<double>() ? load(from) : load_first(from, count, 0.0);
+CELOSS_INLINE M64 lane_numbers_f64() {
+    M64 numbers;
+    for (int i = 0; i < lanes_of<double>(); ++i) numbers[i] = i;
+    return numbers;
 }
 
-// With e_it the exponentials, first_i where the maximum is, and d_ij = p_ij - q'_ij, q' = keep q + add (no q: q' = 0), over all
+// f(class, lanes in use) for the vectors of a row.
+template <class F> CELOSS_INLINE void each_wide_vector(ptrdiff_t n, F f) {
+    constexpr int W = lanes_of<double>();
+    ptrdiff_t j = 0;
+    for (; j + W <= n; j += W) f(j, W);
+    if (j < n) f(j, (int)(n - j));
+}
+
+// e^d for d <= 0; below -700 as at -700, whose square is 0. e^t = 1 + t + t^2 h(t) on |t| <= ln2/2: a minimax fit of relative
+// error 2^-39.6. Exactly 1 at 0. Maximum error: 2^-39.
+CELOSS_INLINE F64 exp_of_distance(F64 d) {
+    using K = ExpConstants<double>;
+    constexpr double h[] = {0x1.000000005f0b8p-1 /* 0.50000000004322143 */, 0x1.5555557e48bedp-3 /* 0.16666666785849263 */,
+        0x1.5555541b92decp-5 /* 0.041666664383764956 */, 0x1.1110a18a72764p-7 /* 0.0083332814000589076 */,
+        0x1.6c18d5f6ee891p-10 /* 0.0013889198869337131 */, 0x1.a186bc35ec233p-13 /* 1.9909205883329866e-4 */,
+        0x1.9e88e315a162fp-16 /* 2.4708194436692622e-5 */};
+    const F64 round = F64{} + (K::round + K::exponent_bias);
+    d = max_or_nan(F64{} - 700.0, d);
+    const F64 z = fma(d, F64{} + K::log2e, round);
+    const F64 t = fma(z - round, F64{} - (K::ln2_high + K::ln2_low), d);
+    F64 series = F64{} + h[6];
+    for (int i = 5; i >= 0; --i) series = fma(series, t, F64{} + h[i]);
+    return fma(t * t, series, t + 1.0) * (F64)((M64)z << K::exponent_shift);
+}
+
+// e_ij = exp(x_ij - m_i), and rest_i, the sum of all but that of class first_i.
+void brier_exp_f32(const Tile<float>* x, const Tile<double>* e, const float* m, const int64_t* first, double* rest) {
+    constexpr int W = lanes_of<double>();
+    if (x->class_stride == 1) {
+        for (ptrdiff_t i = 0; i < x->rows; ++i) {
+            const float* from = x->at + i * x->row_stride;
+            double* to = e->at + i * e->row_stride;
+            const F64 top = F64{} + (double)m[i];
+            F64 sum{};
+            each_wide_vector(x->classes, [&](ptrdiff_t j, int count) CELOSS_LAMBDA_INLINE {
+                F64 v = exp_of_distance(load_wide(from + j, count) - top);
+                store_wide(to + j, count, v);
+                if (count < W) v = select(lane_numbers_f64() < count, v, F64{});
+                if (first[i] - j < W && first[i] >= j) v = select(lane_numbers_f64() + j == first[i], F64{}, v);
+                sum += v;
+            });
+            rest[i] = sum_lanes<double>(sum);
+        }
+        return;
+    }
+    for (ptrdiff_t i = 0; i < x->rows; i += W) {
+        const F64 top = load_wide(m + i, W);
+        M64 skip;
+        __builtin_memcpy(&skip, first + i, sizeof skip);
+        F64 sum{};
+        for (ptrdiff_t j = 0; j < x->classes; ++j) {
+            const F64 v = exp_of_distance(load_wide(x->at + j * x->class_stride + i, W) - top);
+            store(e->at + j * e->class_stride + i, v);
+            sum += select(skip == j, F64{}, v);
+        }
+        store(rest + i, sum);
+    }
+}
+
+// With e_ij the exponentials, first_i where the maximum is, and d_ij = p_ij - q'_ij, q' = keep q + add (no q: q' = 0), over all
 // classes but first_i:  squares_i = sum d_ij^2;  moment_i = sum p_ij d_ij.
-void brier_sums(const Tile<double>* e, const Blend<double>* blend, const int64_t* first, const double* inverse, double* squares,
+template <class T>
+void brier_sums(const Tile<double>* e, const Blend<T>* blend, const int64_t* first, const double* inverse, double* squares,
                 double* moment) {
     constexpr int W = lanes_of<double>();
     const F64 keep = F64{} + blend->keep, add = F64{} + blend->add;
     if (e->class_stride == 1) {
         for (ptrdiff_t i = 0; i < e->rows; ++i) {
             const double* from = e->at + i * e->row_stride;
-            const double* q = blend->q ? blend->q + i * blend->q_row_stride : nullptr;
+            const T* q = blend->q ? blend->q + i * blend->q_row_stride : nullptr;
             const F64 inv = F64{} + inverse[i];
-            CarefulSum square_sum, moment_sum;
-            for (ptrdiff_t j = 0; j < e->classes; j += W) {
-                const int count = (int)(e->classes - j < W ? e->classes - j : W);
-                const M64 at = lane_numbers_f64() + j;
-                const M64 out = (at == first[i]) | (at >= e->classes);
-                const F64 p = load_part(from + j, count) * inv;
-                const F64 d = select(out, F64{}, q ? p - fma(load_part(q + j, count), keep, add) : p);
+            BrierSum<T> square_sum, moment_sum;
+            each_wide_vector(e->classes, [&](ptrdiff_t j, int count) CELOSS_LAMBDA_INLINE {
+                const F64 p = load_wide(from + j, count) * inv;
+                F64 d = q ? p - fma(load_wide(q + j, count), keep, add) : p;
+                if (count < W) d = select(lane_numbers_f64() < count, d, F64{});
+                if (first[i] - j < W && first[i] >= j) d = select(lane_numbers_f64() + j == first[i], F64{}, d);
                 square_sum.add(d * d);
                 moment_sum.add(p * d);
-            }
+            });
             squares[i] = sum_lanes<double>(square_sum.lanes());
             moment[i] = sum_lanes<double>(moment_sum.lanes());
         }
@@ -195,11 +285,11 @@ void brier_sums(const Tile<double>* e, const Blend<double>* blend, const int64_t
         const F64 inv = load(inverse + i);
         M64 skip;
         __builtin_memcpy(&skip, first + i, sizeof skip);
-        CarefulSum square_sum, moment_sum;
+        BrierSum<T> square_sum, moment_sum;
         for (ptrdiff_t j = 0; j < e->classes; ++j) {
             const F64 p = load(e->at + j * e->class_stride + i) * inv;
             F64 d = p;
-            if (blend->q) d = p - fma(load_part(blend->q + j * blend->q_class_stride + i, count), keep, add);
+            if (blend->q) d = p - fma(load_wide(blend->q + j * blend->q_class_stride + i, count), keep, add);
             d = select(skip == j, F64{}, d);
             square_sum.add(d * d);
             moment_sum.add(p * d);
@@ -210,24 +300,22 @@ void brier_sums(const Tile<double>* e, const Blend<double>* blend, const int64_t
 }
 
 // g_ij = a_i p_ij (d_ij - mean_i), with d as in brier_sums. g may be e.
-void brier_gradient(const Tile<double>* e, const Tile<double>* g, const Blend<double>* blend, const double* inverse,
-                    const double* a, const double* mean) {
+template <class T>
+void brier_gradient(const Tile<double>* e, const Tile<T>* g, const Blend<T>* blend, const double* inverse, const double* a,
+                    const double* mean) {
     constexpr int W = lanes_of<double>();
     const F64 keep = F64{} + blend->keep, add = F64{} + blend->add;
     if (e->class_stride == 1) {
         for (ptrdiff_t i = 0; i < e->rows; ++i) {
             const double* from = e->at + i * e->row_stride;
-            const double* q = blend->q ? blend->q + i * blend->q_row_stride : nullptr;
-            double* to = g->at + i * g->row_stride;
+            const T* q = blend->q ? blend->q + i * blend->q_row_stride : nullptr;
+            T* to = g->at + i * g->row_stride;
             const F64 inv = F64{} + inverse[i], factor = F64{} + a[i], center = F64{} + mean[i];
-            for (ptrdiff_t j = 0; j < e->classes; j += W) {
-                const int count = (int)(e->classes - j < W ? e->classes - j : W);
-                const F64 p = load_part(from + j, count) * inv;
-                const F64 d = q ? p - fma(load_part(q + j, count), keep, add) : p;
-                const F64 v = factor * p * (d - center);
-                if (count == W) store(to + j, v);
-                else store_first(to + j, count, v);
-            }
+            each_wide_vector(e->classes, [&](ptrdiff_t j, int count) CELOSS_LAMBDA_INLINE {
+                const F64 p = load_wide(from + j, count) * inv;
+                const F64 d = q ? p - fma(load_wide(q + j, count), keep, add) : p;
+                store_wide(to + j, count, factor * p * (d - center));
+            });
         }
         return;
     }
@@ -237,8 +325,8 @@ void brier_gradient(const Tile<double>* e, const Tile<double>* g, const Blend<do
         for (ptrdiff_t j = 0; j < e->classes; ++j) {
             const F64 p = load(e->at + j * e->class_stride + i) * inv;
             F64 d = p;
-            if (blend->q) d = p - fma(load_part(blend->q + j * blend->q_class_stride + i, count), keep, add);
-            store(g->at + j * g->class_stride + i, factor * p * (d - center));
+            if (blend->q) d = p - fma(load_wide(blend->q + j * blend->q_class_stride + i, count), keep, add);
+            store_wide(g->at + j * g->class_stride + i, W, factor * p * (d - center));
         }
     }
 }
