@@ -153,7 +153,11 @@ def test_out(shape, dtype, name, level):
     x = (3 * np.random.default_rng(0).standard_normal(shape)).astype(dtype)
     function = getattr(celoss, name)
     expected = function(x)
-    for out in (np.empty_like(x), np.empty_like(x, order="F"), np.zeros((66, 80), dtype)[: shape[0], ::2][:, : shape[1]]):
+    for out in (
+        np.empty_like(x),
+        np.empty_like(x, order="F"),
+        np.zeros((66, 80), dtype)[: shape[0], ::2][:, : shape[1]],
+    ):
         assert function(x, out=out) is out
         np.testing.assert_array_equal(out, expected)
     for view in (x.copy(), x.copy(order="F"), x[:, ::-1].copy()[:, ::-1]):

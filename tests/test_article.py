@@ -38,7 +38,7 @@ def test_cross_entropy_prefers_the_second_model():
 
 
 def test_the_chain_rule_of_the_binary_case(level):
-    """dL/dp times dp/ds, and the product sigma(s) - y that it comes to; for the squared error (p - y) p (1 - p) times 2."""
+    """dL/dp times dp/ds, and the product p - y that it comes to; for the squared error 2 (p - y) p (1 - p)."""
     s, y = np.linspace(-8, 8, 33), np.tile([0.0, 1.0, 0.5], 11)
     p = celoss.sigmoid(s)
     _, grad = celoss.binary_cross_entropy_with_grad(s, y, reduction="sum")
@@ -70,10 +70,9 @@ def test_a_score_far_off_learns_fast_with_cross_entropy_and_slowly_with_the_squa
     steps = {}
     for loss in ("binary_cross_entropy", "binary_brier_score"):
         s = np.array([-8.0])
-        for step in range(1, 200):
+        for steps[loss] in range(1, 200):
             s -= getattr(celoss, f"{loss}_with_grad")(s, [1.0])[1]
             if s[0] > 0:
                 break
-        steps[loss] = step
     assert steps["binary_cross_entropy"] < 12
     assert steps["binary_brier_score"] == 199

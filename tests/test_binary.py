@@ -1,4 +1,4 @@
-"""Binary cross-entropy and the binary Brier score: exact values, options, labels, layouts, threads, special values, errors."""
+"""Binary cross-entropy and Brier score: exact values, options, labels, layouts, threads, special values, errors."""
 
 import itertools
 
@@ -15,7 +15,19 @@ from celoss import reference
 INF, NAN = np.inf, np.nan
 DTYPES = [np.float32, pytest.param(np.float64, marks=truth.needs_wide)]
 LOSSES = ["binary_cross_entropy", "binary_brier_score"]
-LABELS = [bool, np.int8, np.uint8, np.int16, np.uint16, np.int32, np.int64, np.uint64, np.float16, np.float32, np.float64]
+LABELS = [
+    bool,
+    np.int8,
+    np.uint8,
+    np.int16,
+    np.uint16,
+    np.int32,
+    np.int64,
+    np.uint64,
+    np.float16,
+    np.float32,
+    np.float64,
+]
 
 
 def with_grad(name):
@@ -93,8 +105,13 @@ def agree(got, expected, eps, terms=1.0):
 def test_agrees_with_reference(shape, dtype, name, level):
     rng = np.random.default_rng(0)
     z = np.asarray(3 * rng.standard_normal(shape)).astype(dtype)
-    weights = {"weight": rng.uniform(0, 3, shape[-1:]), "pos_weight": rng.uniform(0, 3, (*shape[:-1], 1) if shape else ())}
-    mixes = itertools.product(["mean", "sum", "none"], [False, True], [0.0, 0.3], [None, 7.5], [False, True], [False, True])
+    weights = {
+        "weight": rng.uniform(0, 3, shape[-1:]),
+        "pos_weight": rng.uniform(0, 3, (*shape[:-1], 1) if shape else ()),
+    }
+    mixes = itertools.product(
+        ["mean", "sum", "none"], [False, True], [0.0, 0.3], [None, 7.5], [False, True], [False, True]
+    )
     for reduction, weighted, smoothing, normalizer, hard, upstream in mixes:
         y = rng.uniform(0, 1, shape)
         y = np.round(y).astype(int) if hard else y
@@ -149,7 +166,11 @@ def layouts(a):
 @pytest.mark.parametrize("shape", [(3, 4, 5), (20, 11, 33)])
 def test_any_layout_gives_the_same_bits(shape, dtype, name, level):
     rng = np.random.default_rng(0)
-    z, y, w = (3 * rng.standard_normal(shape)).astype(dtype), rng.uniform(0, 1, shape).astype(dtype), rng.uniform(0, 1, shape)
+    z, y, w = (
+        (3 * rng.standard_normal(shape)).astype(dtype),
+        rng.uniform(0, 1, shape).astype(dtype),
+        rng.uniform(0, 1, shape),
+    )
     expected = with_grad(name)(z, y, weight=w)
     for views in zip(layouts(z), layouts(y), layouts(w), strict=True):
         for which in itertools.product([False, True], repeat=3):

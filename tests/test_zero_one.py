@@ -83,7 +83,10 @@ def test_binary(level):
         z, y, w = rng.standard_normal(1000).astype(dtype), rng.integers(0, 2, 1000), rng.uniform(0, 1, 1000)
         z[:10] = 0
         for options in ({}, {"weight": w}, {"reduction": "none"}, {"reduction": "sum", "weight": w}, {"normalizer": 3}):
-            got, expected = celoss.binary_zero_one_loss(z, y, **options), reference.binary_zero_one_loss(z, y, **options)
+            got, expected = (
+                celoss.binary_zero_one_loss(z, y, **options),
+                reference.binary_zero_one_loss(z, y, **options),
+            )
             np.testing.assert_allclose(got, expected, rtol=1e-12 if "reduction" not in options else 1e-6)
 
 

@@ -1,12 +1,12 @@
 # Included by _kernels.pyx: the block loops of everything that is not cross-entropy on rows.
 #
-# Part 1 works on rows of class scores (softmax, log_softmax, logsumexp, Brier score, classification error): blocks of rows go
-# through the same operations as cross-entropy's, in the same cuts. Part 2 works on one score at a time (sigmoid, log_sigmoid,
-# the binary losses): stretches of the flat, C-ordered index of the scores. The cuts depend on the shape alone, so that
-# results depend neither on the number of threads nor on strides.
+# Part 1 works on rows of class scores (softmax, log_softmax, logsumexp, Brier score, classification error): blocks of
+# rows go through the same operations as cross-entropy's, in the same cuts. Part 2 works on one score at a time
+# (sigmoid, log_sigmoid, the binary losses): stretches of the flat, C-ordered index of the scores. The cuts depend on
+# the shape alone, so that results depend neither on the number of threads nor on strides.
 
 
-# ---- 1. rows -----------------------------------------------------------------------------------------------------------------
+# ---- 1. rows ---------------------------------------------------------------------------------------------------------
 
 cdef enum RowOperation:
     # 0 is cross-entropy, which has a path of its own.
@@ -109,8 +109,8 @@ cdef void brier_rows(const Call* c, Py_ssize_t n, Py_ssize_t rows, RowWork* w, c
                 w.at_target[i] = -a * p_t * squares
 
 
-cdef void operate_on_rows(const Call* c, Py_ssize_t n, Py_ssize_t outer, Py_ssize_t inner, Py_ssize_t rows, Py_ssize_t ahead,
-                            char* scratch, real* kind) noexcept nogil:
+cdef void operate_on_rows(const Call* c, Py_ssize_t n, Py_ssize_t outer, Py_ssize_t inner, Py_ssize_t rows,
+                          Py_ssize_t ahead, char* scratch, real* kind) noexcept nogil:
     """All passes over rows that follow one another at `inner` within `outer`, as `run_rows` does for cross-entropy."""
     cdef const BlockOps[real]* ops = ops_of(kind)
     cdef RowWork* w = <RowWork*>scratch
@@ -248,7 +248,7 @@ cdef double infinite_sum(const real* x, Py_ssize_t stride, Py_ssize_t classes) n
 cdef double operate_on_block(const Call* c, Py_ssize_t n, Py_ssize_t rows, char* scratch, real* kind) noexcept nogil:
     """Rows n to n + rows, as `run_block` does for cross-entropy; the sum of their losses."""
     cdef RowWork* w = <RowWork*>scratch
-    cdef Py_ssize_t done = 0, outer, inner, stretch, i
+    cdef Py_ssize_t done = 0, outer, inner, stretch, ahead, i
     cdef int seen
     while done < rows:
         outer = (n + done) // c.inner_rows
@@ -257,9 +257,11 @@ cdef double operate_on_block(const Call* c, Py_ssize_t n, Py_ssize_t rows, char*
         seen = SEEN_KEPT
         if c.target != NULL:
             if c.target_size == 8:
-                seen = table.read_targets_i64(<const int64_t*>c.target + n + done, stretch, c.ignore_index, c.classes, w.target)
+                seen = table.read_targets_i64(<const int64_t*>c.target + n + done, stretch, c.ignore_index, c.classes,
+                                              w.target)
             else:
-                seen = table.read_targets_i32(<const int32_t*>c.target + n + done, stretch, c.ignore_index, c.classes, w.target)
+                seen = table.read_targets_i32(<const int32_t*>c.target + n + done, stretch, c.ignore_index, c.classes,
+                                              w.target)
             if seen & SEEN_OUT_OF_RANGE:
                 c.bad_row.store(n + done)
                 return 0
@@ -270,7 +272,8 @@ cdef double operate_on_block(const Call* c, Py_ssize_t n, Py_ssize_t rows, char*
                 stretch = i
                 seen = SEEN_KEPT if w.target[0] >= 0 else SEEN_IGNORED
         if seen & SEEN_KEPT:
-            operate_on_rows(c, n + done, outer, inner, stretch, min(stretch, c.inner_rows - inner - stretch), scratch, kind)
+            ahead = min(stretch, c.inner_rows - inner - stretch)
+            operate_on_rows(c, n + done, outer, inner, stretch, ahead, scratch, kind)
         else:
             if c.g.at != NULL:
                 zero_rows(&c.g, outer, inner, stretch, c.classes)
@@ -367,7 +370,7 @@ def row_activation(int operation, cnp.ndarray x, int storage, int axis, cnp.ndar
 
 
 cdef inline bint fits_plainly(cnp.ndarray out, cnp.ndarray x) noexcept:
-    """Whether a result can be written to `out` without a closer look: like the plain array x, and x itself or apart from it."""
+    """Whether a result can be written to `out` without a closer look: like the plain array x, and x itself or apart."""
     cdef int d
     if (cnp.PyArray_TYPE(out) != cnp.PyArray_TYPE(x) or cnp.PyArray_NDIM(out) != cnp.PyArray_NDIM(x)
             or not cnp.PyArray_IS_C_CONTIGUOUS(out) or not cnp.PyArray_ISBEHAVED(out) or not same_or_apart(x, out)):
@@ -379,7 +382,7 @@ cdef inline bint fits_plainly(cnp.ndarray out, cnp.ndarray x) noexcept:
 
 
 cdef inline object plain_scores(x, out, bint want_out):
-    """The array for a result of the shape of x if both are plain (None: none is wanted); NotImplemented if they are not."""
+    """The array for a result of the shape of x if both are plain (None: none is wanted); else NotImplemented."""
     cdef int kind
     if not cnp.PyArray_CheckExact(x):
         return NotImplemented
@@ -438,7 +441,7 @@ def plain_row_activation(int operation, x, out):
     return result
 
 
-# ---- 2. one score at a time -------------------------------------------------------------------------------------------------
+# ---- 2. one score at a time ------------------------------------------------------------------------------------------
 
 cdef enum:
     # Scores that go through the passes together; the buffers of a block stay in the first-level cache.
@@ -471,7 +474,8 @@ cdef struct Elements:
     atomic[int] bad_weight          # whether a weight was met that is not finite and >= 0
 
 
-cdef Py_ssize_t stretch_at(const Operand* a, Py_ssize_t start, Py_ssize_t n, Matrix* where, Py_ssize_t* run) noexcept nogil:
+cdef Py_ssize_t stretch_at(const Operand* a, Py_ssize_t start, Py_ssize_t n, Matrix* where,
+                           Py_ssize_t* run) noexcept nogil:
     """Up to n numbers from flat index `start` as a matrix of rows of `run` numbers; returns how many rows."""
     cdef Py_ssize_t length = a.shape[a.dims - 1]
     cdef Py_ssize_t row = start // length
@@ -496,7 +500,7 @@ cdef Py_ssize_t stretch_at(const Operand* a, Py_ssize_t start, Py_ssize_t n, Mat
 
 
 cdef inline real* direct_at(const Operand* a, Py_ssize_t start, real* kind) noexcept nogil:
-    """Where the numbers from flat index `start` on lie one after another in the arithmetic type; NULL if they do not."""
+    """Where the numbers from flat index `start` on lie one after another in the arithmetic type; else NULL."""
     cdef Py_ssize_t size = sizeof(real)
     cdef int native
     if real is float:
@@ -509,7 +513,7 @@ cdef inline real* direct_at(const Operand* a, Py_ssize_t start, real* kind) noex
 
 
 cdef const real* fetch(const Operand* a, Py_ssize_t start, Py_ssize_t n, real* buffer) noexcept nogil:
-    """n numbers from flat index `start` on: in place where possible, elsewhere in `buffer`. NULL: there is no operand."""
+    """n numbers from flat index `start` on: in place where possible, elsewhere in `buffer`. NULL: no operand."""
     cdef const BlockOps[real]* ops = ops_of(buffer)
     cdef Tile[real] tile
     cdef Matrix where
@@ -631,8 +635,8 @@ cdef bint run_elements(Elements* s, int limit, double* loss) noexcept nogil:
         s.chunk_loss = <double*>malloc(<size_t>(chunks + 1) * sizeof(double))
         if s.chunk_loss == NULL:
             return False
-    ran = celoss_pool_run(scores_of_doubles if s.z.storage == STORED_FLOAT64 else scores_of_floats, s, chunks, <int>threads,
-                          scratch)
+    ran = celoss_pool_run(scores_of_doubles if s.z.storage == STORED_FLOAT64 else scores_of_floats, s, chunks,
+                          <int>threads, scratch)
     if ran and s.chunk_loss != NULL:
         loss[0] = sum_of(s.chunk_loss, chunks)
     free(s.chunk_loss)
@@ -784,8 +788,8 @@ def plain_binary_loss(int loss_kind, logits, target, int reduction, bint want_gr
     return (result, grad) if want_grad else result
 
 
-def binary_loss(int loss_kind, cnp.ndarray logits, int storage, cnp.ndarray target, int target_storage, cnp.ndarray weight,
-                int weight_storage, cnp.ndarray pos_weight, int pos_weight_storage, double smoothing, int reduction,
+def binary_loss(int loss_kind, cnp.ndarray logits, int storage, cnp.ndarray target, int target_storage,
+                cnp.ndarray weight, int weight_storage, cnp.ndarray pos_weight, int pos_weight_storage, double smoothing, int reduction,
                 double normalizer, upstream, bint want_grad, cnp.ndarray out, cnp.ndarray loss, int limit):
     """A binary loss, or with a gradient (loss, gradient), on arguments from `_arguments.binary_arguments`.
 

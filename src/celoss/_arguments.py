@@ -393,7 +393,7 @@ def cross_entropy_arguments(
 
 
 def activation_arguments(x: Any, axis: Any, out: Any) -> tuple[Array, int, int, Array]:
-    """Scores, their storage, the class axis (None: there is none), and the array for the result in the dtype the user sees."""
+    """Scores, their storage, the class axis (None: there is none), and the array for the result in the user's dtype."""
     given = as_array(x, "x")
     array, storage = as_logits(given, "x")
     if axis is not None:
@@ -433,9 +433,9 @@ def as_labels(target: Any, shape: tuple[int, ...]) -> tuple[Array, int]:
     """Labels of binary losses as the kernel can read them, and how they are stored."""
     array = as_array(target, "target")
     if array.dtype.name not in _STORAGE and array.dtype.kind not in "biu":
-        raise TypeError(f"target has dtype {array.dtype}; expected labels in [0, 1]: bool, an integer dtype or a floating one")
+        raise TypeError(f"target has dtype {array.dtype}; expected labels in [0, 1]: bool, integers or floats")
     if array.shape != shape:
-        raise ValueError(f"target has shape {array.shape}; expected the logits' shape {shape}, one label for each score")
+        raise ValueError(f"target has shape {array.shape}; expected the logits' shape {shape}, a label a score")
     return _readable(array)
 
 
@@ -500,8 +500,7 @@ def binary_arguments(
     if want_grad:
         others = {"target": target, "weight": weight, "pos_weight": pos_weight, "grad_output": grad_output}
         grad = np.empty(z.shape, z.dtype) if out is None else as_out(out, z, given, others)
-    weights, weight_storage = as_element_weight(weight, z.shape, "weight")
-    positive, positive_storage = as_element_weight(pos_weight, z.shape, "pos_weight")
+    losses = np.empty(z.shape, np.float64 if storage == FLOAT64 else np.float32) if code == REDUCTIONS["none"] else None
     weights, weight_storage = as_element_weight(weight, z.shape, "weight")
     positive, positive_storage = as_element_weight(pos_weight, z.shape, "pos_weight")
     arguments = BinaryArguments(
@@ -519,7 +518,7 @@ def binary_arguments(
         upstream=as_upstream(grad_output, z.shape, code) if want_grad else None,
         want_grad=want_grad,
         out=None if grad is None else as_bits(grad, storage),
-        loss=np.empty(z.shape, np.float64 if storage == FLOAT64 else np.float32) if code == REDUCTIONS["none"] else None,
+        loss=losses,
         n_threads=as_n_threads(n_threads),
     )
     return arguments, grad

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -61,7 +62,9 @@ class CrossEntropyLoss:
         self._buffer: NDArray[Any] | None = None
         self._grad: NDArray[Any] | None = None
 
-    _loss_with_grad = staticmethod(losses.cross_entropy_with_grad)
+    _loss_with_grad: ClassVar[Callable[..., tuple[float | NDArray[Any], NDArray[Any]]]] = staticmethod(
+        losses.cross_entropy_with_grad
+    )
 
     def _class_axis(self, ndim: int) -> int | None:
         """The axis that the loss's shape lacks, counted from the front."""

@@ -238,7 +238,7 @@ def brier_score(
     r"""Squared error of the softmax probabilities against the truth (Brier, 1950).
 
     With :math:`p = \mathrm{softmax}(x)`, class weights :math:`w`, sample weights :math:`s`, smoothing
-    :math:`\varepsilon` and :math:`q' = (1-\varepsilon) q + \varepsilon/C`, where :math:`q` is one-hot for a class index,
+    :math:`\varepsilon` and :math:`q' = (1-\varepsilon) q + \varepsilon/C`, :math:`q` one-hot for a class index,
 
     .. math:: l_n = s_n w_{t_n} \sum_c (p_c - q'_c)^2.
 
@@ -273,8 +273,9 @@ def brier_score(
     0.54
     """
     loss, _ = _loss_of_rows(
-        _BRIER, logits, target, axis, weight, sample_weight, ignore_index, label_smoothing, reduction, normalizer, n_threads
-    )
+        _BRIER, logits, target, axis, weight, sample_weight, ignore_index, label_smoothing, reduction, normalizer,
+        n_threads,
+    )  # fmt: skip
     return loss
 
 
@@ -297,7 +298,8 @@ def brier_score_with_grad(
 
     With the symbols of `brier_score`,
 
-    .. math:: \frac{\partial l_n}{\partial x_k} = s_n w_{t_n} \cdot 2 p_k \Big[(p_k - q'_k) - \sum_c p_c (p_c - q'_c)\Big].
+    .. math:: \frac{\partial l_n}{\partial x_k}
+        = s_n w_{t_n} \cdot 2 p_k \Big[(p_k - q'_k) - \sum_c p_c (p_c - q'_c)\Big].
 
     Parameters
     ----------
@@ -327,8 +329,8 @@ def brier_score_with_grad(
     (0.1801, [[-0.2396, 0.1955, 0.0441]])
     """
     loss, grad = _loss_of_rows(
-        _BRIER, logits, target, axis, weight, sample_weight, ignore_index, label_smoothing, reduction, normalizer, n_threads,
-        True, grad_output, out,
+        _BRIER, logits, target, axis, weight, sample_weight, ignore_index, label_smoothing, reduction, normalizer,
+        n_threads, True, grad_output, out,
     )  # fmt: skip
     assert grad is not None
     return loss, grad
@@ -347,8 +349,9 @@ def zero_one_loss(
 ) -> float | NDArray[Any]:
     r"""Classification error: :math:`s_n` where the largest logit is not the target's, 0 where it is.
 
-    Of equal logits the first is the prediction. For probabilities :math:`q` as the target the loss is the expected error,
-    :math:`s_n \sum_c q_c` over all classes but the predicted. Its gradient is 0 almost everywhere, so there is none here.
+    Of equal logits the first is the prediction. For probabilities :math:`q` as the target the loss is the expected
+    error, :math:`s_n \sum_c q_c` over all classes but the predicted. Its gradient is 0 almost everywhere, so there is
+    none here.
 
     Parameters
     ----------
@@ -399,8 +402,8 @@ def binary_cross_entropy(
     Parameters
     ----------
     logits : array_like
-        Scores before the sigmoid, of any shape and memory layout. float16, bfloat16 (``ml_dtypes``), float32 or float64;
-        integers and bool are taken as float64. Never written to.
+        Scores before the sigmoid, of any shape and memory layout. float16, bfloat16 (``ml_dtypes``), float32 or
+        float64; integers and bool are taken as float64. Never written to.
     target : array_like
         Labels in [0, 1], of the shape of `logits`: bool, any integer dtype or a floating one.
     weight : array_like, optional
@@ -701,8 +704,9 @@ def _loss_of_scores(
         if result is not None:
             return result if want_grad else (result, None)
     arguments, grad = _arguments.binary_arguments(
-        logits, target, weight, pos_weight, label_smoothing, reduction, normalizer, n_threads, want_grad, grad_output, out
-    )
+        logits, target, weight, pos_weight, label_smoothing, reduction, normalizer, n_threads, want_grad, grad_output,
+        out,
+    )  # fmt: skip
     result = _kernels.binary_loss(loss_kind, *arguments)
     if result is None:
         raise _arguments.bad_element_weight(weight, pos_weight)

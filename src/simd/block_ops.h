@@ -50,7 +50,7 @@ struct RowSums {
     double rest_low[CELOSS_BLOCK_ROWS], unit_low[CELOSS_BLOCK_ROWS], inverse_low[CELOSS_BLOCK_ROWS];
 };
 
-// n binary scores z and labels y, one after another, and what else enters their loss (elementwise.hpp has the formulas).
+// n binary scores z and labels y, one after another, and what else enters their loss (formulas: elementwise.hpp).
 enum BinaryLoss { BINARY_CROSS_ENTROPY = 0, BINARY_BRIER = 1, BINARY_ZERO_ONE = 2 };
 template <class T> struct BinaryBlock {
     int loss_kind;
@@ -130,15 +130,16 @@ struct BlockOpsTable {
     int (*read_targets_i64)(const int64_t* target, ptrdiff_t n, int64_t ignore_index, int64_t classes, int64_t* out);
     int (*read_targets_i32)(const int32_t* target, ptrdiff_t n, int64_t ignore_index, int64_t classes, int64_t* out);
     // The Brier score, in float64. e_ij = exp(x_ij - m_i), and rest_i, the sum of all but that of class first_i.
-    void (*brier_exp_f32)(const Tile<float>* x, const Tile<double>* e, const float* m, const int64_t* first, double* rest);
+    void (*brier_exp_f32)(const Tile<float>* x, const Tile<double>* e, const float* m, const int64_t* first,
+                          double* rest);
     // With p_ij = e_ij inverse_i and d_ij = p_ij - (keep q_ij + add) (no q: d = p): squares_i = sum d_ij^2 and
     // moment_i = sum p_ij d_ij over all classes but first_i; g_ij = a_i p_ij (d_ij - mean_i).
-    void (*brier_sums_f32)(const Tile<double>* e, const Blend<float>* blend, const int64_t* first, const double* inverse,
-                           double* squares, double* moment);
-    void (*brier_sums_f64)(const Tile<double>* e, const Blend<double>* blend, const int64_t* first, const double* inverse,
-                           double* squares, double* moment);
-    void (*brier_gradient_f32)(const Tile<double>* e, const Tile<float>* g, const Blend<float>* blend, const double* inverse,
-                               const double* a, const double* mean);
+    void (*brier_sums_f32)(const Tile<double>* e, const Blend<float>* blend, const int64_t* first,
+                           const double* inverse, double* squares, double* moment);
+    void (*brier_sums_f64)(const Tile<double>* e, const Blend<double>* blend, const int64_t* first,
+                           const double* inverse, double* squares, double* moment);
+    void (*brier_gradient_f32)(const Tile<double>* e, const Tile<float>* g, const Blend<float>* blend,
+                               const double* inverse, const double* a, const double* mean);
     void (*brier_gradient_f64)(const Tile<double>* e, const Tile<double>* g, const Blend<double>* blend,
                                const double* inverse, const double* a, const double* mean);
 };

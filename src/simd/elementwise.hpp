@@ -7,9 +7,9 @@
 //     t = e / (1 + e)    the probability of the less likely label: sigma(-|z|)
 //     u = 1 - t          that of the likelier one, at least 1/2: sigma(|z|)
 //     l = log(1 + e)     -log u; and -log t = |z| + l
-// They are carried as high + low, so that the exponential's error (below 0.75 of 2^-24, or of 2^-53) and the last rounding
-// are all that a result shows. e, t and u are 2^headroom times as large, so that they are normal where a product of theirs
-// with a large upstream gradient is.
+// They are carried as high + low, so that the exponential's error (below 0.75 of 2^-24, or of 2^-53) and the last
+// rounding are all that a result shows. e, t and u are 2^headroom times as large, so that they are normal where a
+// product of theirs with a large upstream gradient is.
 #pragma once
 
 #include "block_ops.h"
@@ -35,7 +35,8 @@ template <> struct Log1pConstants<double> {
         0x1.55555555550fdp-2, -0x1.ffffffffc3c02p-3, 0x1.9999998f0f831p-3, -0x1.5555544ef2b8ep-3, 0x1.249238d7341d3p-3,
         -0x1.fffe995913629p-4, 0x1.c71139d816bb6p-4, -0x1.9955d556e5c2bp-4, 0x1.732026e03d7b2p-4, -0x1.50c2c7f446b58p-4,
         0x1.2d87dbe193646p-4, -0x1.03f3ab9a8d807p-4, 0x1.a0da21f9ab986p-5, -0x1.2a553e8d09a3bp-5, 0x1.6ccd99828cff4p-6,
-        -0x1.6bc9dd6da186fp-7, 0x1.1862475c4a73ap-8, -0x1.3690db38cf3bbp-10, 0x1.b541b2ad1e78dp-13, -0x1.24aade3d8a513p-16};
+        -0x1.6bc9dd6da186fp-7, 0x1.1862475c4a73ap-8, -0x1.3690db38cf3bbp-10, 0x1.b541b2ad1e78dp-13,
+        -0x1.24aade3d8a513p-16};
 };
 
 // numerator - quotient * divisor in float32; without the instruction in float64, where the product is exact.
@@ -114,7 +115,7 @@ template <class T, class V> CELOSS_INLINE V plus_log(V a, V a_low, Parts<V> l) {
     return sum + select(lost == lost, lost, V{});
 }
 
-// ---- activations ---------------------------------------------------------------------------------------------------------
+// ---- activations ----------------------------------------------------------------------------------------------------
 
 // sigma(z) = n / (1 + e) with n = 1 where z >= 0, n = e elsewhere. What the quotient's rounding and e's error leave is
 // divided by 1 + e to within 5 %: 1/d = 1.457 - d/2 on [1, 2].
@@ -144,7 +145,7 @@ template <class T> void log_sigmoid(ptrdiff_t n, const T* z, T* y) {
     });
 }
 
-// ---- losses on binary scores --------------------------------------------------------------------------------------------
+// ---- losses on binary scores ----------------------------------------------------------------------------------------
 
 // Losses are summed in float64, lane by lane.
 template <class T> struct LossSum;
@@ -199,8 +200,8 @@ template <class T> struct Factor {
     CELOSS_INLINE V times(V v, V v_low) const { return fma(v, high, fma(v, low, v_low * high_of_low)); }
 };
 
-// Cross-entropy without weights, where what the two labels weigh sums to 1. With c the share of the label that the score
-// speaks against, and r = 1 - c:
+// Cross-entropy without weights, where what the two labels weigh sums to 1. With c the share of the label that the
+// score speaks against, and r = 1 - c:
 //     loss = l + c |z|        dloss/dz = sign(z) (c u - r t)
 // For a label of 0 or 1 one of the two products is 0.
 template <class T, bool GRAD, bool UPSTREAM> double plain_cross_entropy(BinaryBlock<T>* b) {
@@ -235,8 +236,8 @@ template <class T, bool GRAD, bool UPSTREAM> double plain_cross_entropy(BinaryBl
 struct WideScore { F64 z, y, l, t, u; };
 
 template <int LOSS, bool GRAD>
-CELOSS_INLINE void weighted_loss(const WideScore& s, double keep, double add, double factor, const double* w, const double* pos,
-                                 const double* upstream, F64* loss, F64* grad, M64* bad) {
+CELOSS_INLINE void weighted_loss(const WideScore& s, double keep, double add, double factor, const double* w,
+                                 const double* pos, const double* upstream, F64* loss, F64* grad, M64* bad) {
     const M64 positive = s.z > 0;
     const F64 weight = w ? load(w) : F64{} + 1.0;
     if (w) *bad |= ~((weight >= 0) & (weight < __builtin_inf()));
@@ -244,7 +245,8 @@ CELOSS_INLINE void weighted_loss(const WideScore& s, double keep, double add, do
     const F64 yes = fma(s.y, F64{} + keep, F64{} + add), no = fma(1.0 - s.y, F64{} + keep, F64{} + add);
     const F64 p = select(positive, s.u, s.t), rest = select(positive, s.t, s.u);
     if (LOSS == BINARY_CROSS_ENTROPY) {
-        // l_n = w [pw y' softplus(-z) + (1 - y') softplus(z)], where 0 * inf counts 0;  dl_n/dz = w [(1 - y') p - pw y' (1 - p)]
+        // l_n = w [pw y' softplus(-z) + (1 - y') softplus(z)], where 0 * inf counts 0;  dl_n/dz = w [(1 - y') p - pw y'
+        // (1 - p)]
         F64 a1 = weight * yes, a0 = weight * no;
         if (pos) {
             const F64 positive_weight = load(pos);
@@ -297,10 +299,12 @@ template <class T, int LOSS, bool GRAD> double weighted_binary(BinaryBlock<T>* b
         F64 loss[2]{}, grad[2]{};
         V loss_here, grad_here;
         if constexpr (sizeof(T) == 4) {
-            const WideScore first = {widen_low(z), widen_low(y), wide_sum(widen_low(l.high), widen_low(l.low)),
-                                     wide_sum(widen_low(t.high), widen_low(t.low)), wide_sum(widen_low(u.high), widen_low(u.low))};
-            const WideScore second = {widen_high(z), widen_high(y), wide_sum(widen_high(l.high), widen_high(l.low)),
-                                      wide_sum(widen_high(t.high), widen_high(t.low)), wide_sum(widen_high(u.high), widen_high(u.low))};
+            const WideScore first = {
+                widen_low(z), widen_low(y), wide_sum(widen_low(l.high), widen_low(l.low)),
+                wide_sum(widen_low(t.high), widen_low(t.low)), wide_sum(widen_low(u.high), widen_low(u.low))};
+            const WideScore second = {
+                widen_high(z), widen_high(y), wide_sum(widen_high(l.high), widen_high(l.low)),
+                wide_sum(widen_high(t.high), widen_high(t.low)), wide_sum(widen_high(u.high), widen_high(u.low))};
             weighted_loss<LOSS, GRAD>(first, b->keep, b->add, b->factor, w, pos, up, loss, grad, &bad);
             weighted_loss<LOSS, GRAD>(second, b->keep, b->add, b->factor, w ? w + half : w, pos ? pos + half : pos,
                                       up ? up + half : up, loss + 1, grad + 1, &bad);
@@ -329,16 +333,18 @@ template <class T> double binary(BinaryBlock<T>* b) {
     switch (b->loss_kind) {
     case BINARY_CROSS_ENTROPY:
         if (b->weight || b->pos_weight || b->keep != 1.0)
-            return grad ? weighted_binary<T, BINARY_CROSS_ENTROPY, true>(b) : weighted_binary<T, BINARY_CROSS_ENTROPY, false>(b);
+            return grad ? weighted_binary<T, BINARY_CROSS_ENTROPY, true>(b)
+                        : weighted_binary<T, BINARY_CROSS_ENTROPY, false>(b);
         return !grad         ? plain_cross_entropy<T, false, false>(b)
                : b->upstream ? plain_cross_entropy<T, true, true>(b)
                              : plain_cross_entropy<T, true, false>(b);
-    case BINARY_BRIER: return grad ? weighted_binary<T, BINARY_BRIER, true>(b) : weighted_binary<T, BINARY_BRIER, false>(b);
+    case BINARY_BRIER:
+        return grad ? weighted_binary<T, BINARY_BRIER, true>(b) : weighted_binary<T, BINARY_BRIER, false>(b);
     default: return weighted_binary<T, BINARY_ZERO_ONE, false>(b);
     }
 }
 
-// ---- labels --------------------------------------------------------------------------------------------------------------
+// ---- labels ---------------------------------------------------------------------------------------------------------
 
 template <class T, class L> void labels_as(const Matrix* from, const Tile<T>* to) {
     for (ptrdiff_t i = 0; i < to->rows; ++i) {

@@ -1,5 +1,5 @@
-// softmax_ops.hpp: what softmax's relatives need of a tile beyond the operations of cross-entropy: log-probabilities, where
-// the maximum is, and the sums and gradients of the Brier score.
+// softmax_ops.hpp: what softmax's relatives need of a tile beyond the operations of cross-entropy: log-probabilities,
+// where the maximum is, and the sums and gradients of the Brier score.
 //
 // Includes exp_log.hpp, vector.hpp and block_ops.h only. Tiles are of either kind (see block_ops.h).
 #pragma once
@@ -9,7 +9,8 @@
 
 namespace {
 
-// y_ij = -((m_i - x_ij) + log_sum_i): both terms are >= 0, so that nothing cancels and the maximum's own entry is -log_sum.
+// y_ij = -((m_i - x_ij) + log_sum_i): both terms are >= 0, so that nothing cancels and the maximum's own entry is
+// -log_sum.
 template <class T> void log_probability(const Tile<T>* x, const Tile<T>* y, const T* m, const RowSums* sums) {
     typedef typename VectorOf<T>::V V;
     constexpr int W = lanes_of<T>();
@@ -30,8 +31,9 @@ template <class T> void log_probability(const Tile<T>* x, const Tile<T>* y, cons
     for (ptrdiff_t i = 0; i < x->rows; i += W) {
         const V top = load(m + i);
         V log_sum;
-        if constexpr (sizeof(T) == 4) log_sum = narrow(load(sums->log_sum + i), load(sums->log_sum + i + lanes_of<double>()));
-        else log_sum = load(sums->log_sum + i);
+        const double* wide = sums->log_sum + i;
+        if constexpr (sizeof(T) == 4) log_sum = narrow(load(wide), load(wide + lanes_of<double>()));
+        else log_sum = load(wide);
         for (ptrdiff_t j = 0; j < x->classes; ++j)
             store(y->at + j * y->class_stride + i, (load(x->at + j * x->class_stride + i) - top) - log_sum);
     }
@@ -46,8 +48,8 @@ template <class T> bool has_nan(const T* x, ptrdiff_t classes) {
 
 // Of one row: m, the first class that attains it (-1 where the row decides nothing), and `where` as row_maximum has it.
 //
-// One pass: vectors in groups, and of each lane the group in which its maximum came first. Sums of 0 * x tell whether to
-// look for a NaN: they are NaN where x is NaN or infinite.
+// One pass: vectors in groups, and of each lane the group in which its maximum came first. Sums of 0 * x tell whether
+// to look for a NaN: they are NaN where x is NaN or infinite.
 template <class T> void row_argmax(const T* x, ptrdiff_t classes, T* m, ptrdiff_t* where, int64_t* first) {
     typedef typename VectorOf<T>::V V;
     typedef typename VectorOf<T>::M M;
@@ -60,7 +62,8 @@ template <class T> void row_argmax(const T* x, ptrdiff_t classes, T* m, ptrdiff_
     for (Int group = 0; j + VECTORS * W <= classes; j += VECTORS * W, ++group) {
         V v[VECTORS];
         // A page ahead, where the hardware's own prefetching ends (10 to 20 % on rows from memory).
-        _Pragma("GCC unroll 8") for (int k = 0; k < VECTORS; ++k) __builtin_prefetch((const char*)(x + j + k * W) + 4096);
+        _Pragma("GCC unroll 8") for (int k = 0; k < VECTORS; ++k)
+            __builtin_prefetch((const char*)(x + j + k * W) + 4096);
         _Pragma("GCC unroll 8") for (int k = 0; k < VECTORS; ++k) v[k] = load(x + j + k * W);
         _Pragma("GCC unroll 8") for (int k = 0; k < VECTORS; ++k) zero[k & 1] = fma(v[k], V{}, zero[k & 1]);
         const V top = max_or_nan(max_or_nan(max_or_nan(v[0], v[1]), max_or_nan(v[2], v[3])),
@@ -138,16 +141,18 @@ template <class T> void mass_without(const Tile<T>* q, const int64_t* excluded, 
     for (ptrdiff_t i = 0; i < q->rows; ++i) {
         const T* from = q->at + i * q->row_stride;
         double sum[4] = {0, 0, 0, 0};
-        for (ptrdiff_t j = 0; j < q->classes; ++j) sum[j % 4] += j == excluded[i] ? 0.0 : (double)from[j * q->class_stride];
+        for (ptrdiff_t j = 0; j < q->classes; ++j)
+            if (j != excluded[i]) sum[j % 4] += (double)from[j * q->class_stride];
         mass[i] = (sum[0] + sum[1]) + (sum[2] + sum[3]);
     }
 }
 
-// ---- Brier score: arithmetic in float64 for every storage ----------------------------------------------------------------
+// ---- Brier score: arithmetic in float64 for every storage -----------------------------------------------------------
 //
-// Its terms are squares of probabilities and products of three, which multiply the exponentials' relative errors: float32
-// exponentials would leave results 2 and 3 ulp off. For T = float the exponentials are float64 numbers correct to 2^-39, and
-// sums of them are plain; for T = double they are those of cross-entropy, and sums keep their rounding errors.
+// Its terms are squares of probabilities and products of three, which multiply the exponentials' relative errors:
+// float32 exponentials would leave results 2 and 3 ulp off. For T = float the exponentials are float64 numbers correct
+// to 2^-39, and sums of them are plain; for T = double they are those of cross-entropy, and sums keep their rounding
+// errors.
 
 typedef float HalfOfFloats __attribute__((vector_size(CELOSS_VECTOR_BYTES / 2)));
 
@@ -203,11 +208,12 @@ template <class F> CELOSS_INLINE void each_wide_vector(ptrdiff_t n, F f) {
     if (j < n) f(j, (int)(n - j));
 }
 
-// e^d for d <= 0; below -700 as at -700, whose square is 0. e^t = 1 + t + t^2 h(t) on |t| <= ln2/2: a minimax fit of relative
-// error 2^-39.6. Exactly 1 at 0. Maximum error: 2^-39.
+// e^d for d <= 0; below -700 as at -700, whose square is 0. e^t = 1 + t + t^2 h(t) on |t| <= ln2/2: a minimax fit of
+// relative error 2^-39.6. Exactly 1 at 0. Maximum error: 2^-39.
 CELOSS_INLINE F64 exp_of_distance(F64 d) {
     using K = ExpConstants<double>;
-    constexpr double h[] = {0x1.000000005f0b8p-1 /* 0.50000000004322143 */, 0x1.5555557e48bedp-3 /* 0.16666666785849263 */,
+    constexpr double h[] = {
+        0x1.000000005f0b8p-1 /* 0.50000000004322143 */, 0x1.5555557e48bedp-3 /* 0.16666666785849263 */,
         0x1.5555541b92decp-5 /* 0.041666664383764956 */, 0x1.1110a18a72764p-7 /* 0.0083332814000589076 */,
         0x1.6c18d5f6ee891p-10 /* 0.0013889198869337131 */, 0x1.a186bc35ec233p-13 /* 1.9909205883329866e-4 */,
         0x1.9e88e315a162fp-16 /* 2.4708194436692622e-5 */};
@@ -254,11 +260,11 @@ void brier_exp_f32(const Tile<float>* x, const Tile<double>* e, const float* m, 
     }
 }
 
-// With e_ij the exponentials, first_i where the maximum is, and d_ij = p_ij - q'_ij, q' = keep q + add (no q: q' = 0), over all
-// classes but first_i:  squares_i = sum d_ij^2;  moment_i = sum p_ij d_ij.
+// With e_ij the exponentials, first_i where the maximum is, and d_ij = p_ij - q'_ij, q' = keep q + add (no q: q' = 0),
+// over all classes but first_i:  squares_i = sum d_ij^2;  moment_i = sum p_ij d_ij.
 template <class T>
-void brier_sums(const Tile<double>* e, const Blend<T>* blend, const int64_t* first, const double* inverse, double* squares,
-                double* moment) {
+void brier_sums(const Tile<double>* e, const Blend<T>* blend, const int64_t* first, const double* inverse,
+                double* squares, double* moment) {
     constexpr int W = lanes_of<double>();
     const F64 keep = F64{} + blend->keep, add = F64{} + blend->add;
     if (e->class_stride == 1) {
@@ -301,8 +307,8 @@ void brier_sums(const Tile<double>* e, const Blend<T>* blend, const int64_t* fir
 
 // g_ij = a_i p_ij (d_ij - mean_i), with d as in brier_sums. g may be e.
 template <class T>
-void brier_gradient(const Tile<double>* e, const Tile<T>* g, const Blend<T>* blend, const double* inverse, const double* a,
-                    const double* mean) {
+void brier_gradient(const Tile<double>* e, const Tile<T>* g, const Blend<T>* blend, const double* inverse,
+                    const double* a, const double* mean) {
     constexpr int W = lanes_of<double>();
     const F64 keep = F64{} + blend->keep, add = F64{} + blend->add;
     if (e->class_stride == 1) {

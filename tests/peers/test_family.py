@@ -18,7 +18,11 @@ def torch_gradient(loss, x, upstream):
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
     x = torch.tensor(x, dtype=torch.float64, requires_grad=True)
     value = loss(torch, x)
-    value.backward(None if value.ndim == 0 and upstream is None else torch.as_tensor(1.0 if upstream is None else upstream).expand(value.shape))
+    value.backward(
+        None
+        if value.ndim == 0 and upstream is None
+        else torch.as_tensor(1.0 if upstream is None else upstream).expand(value.shape)
+    )
     return value.detach().numpy(), x.grad.numpy()
 
 
@@ -86,7 +90,9 @@ def test_activations_are_those_of_scipy(axis, scale):
     special = pytest.importorskip("scipy.special", reason="SciPy is not installed")
     x = rng(6).normal(0, scale, (3, 40, 5))
     np.testing.assert_allclose(celoss.softmax(x, axis=axis), special.softmax(x, axis=axis), rtol=1e-13)
-    np.testing.assert_allclose(celoss.log_softmax(x, axis=axis), special.log_softmax(x, axis=axis), rtol=1e-13, atol=1e-15)
+    np.testing.assert_allclose(
+        celoss.log_softmax(x, axis=axis), special.log_softmax(x, axis=axis), rtol=1e-13, atol=1e-15
+    )
     for keepdims in (False, True):
         got = celoss.logsumexp(x, axis=axis, keepdims=keepdims)
         expected = special.logsumexp(x, axis=axis, keepdims=keepdims)

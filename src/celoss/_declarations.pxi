@@ -1,0 +1,101 @@
+# What the vector code (src/simd) and the thread pool (src/threads) offer, as their headers say it. Included by _kernels.pyx.
+
+cdef extern from "simd/block_ops.h" nogil:
+    enum: CELOSS_LANE_GROUP
+    enum: CELOSS_BLOCK_ROWS
+    enum: SEEN_KEPT, SEEN_IGNORED, SEEN_OUT_OF_RANGE
+    enum: STORED_FLOAT32, STORED_FLOAT64, STORED_FLOAT16, STORED_BFLOAT16
+    enum: STORED_INT8, STORED_UINT8, STORED_INT32, STORED_INT64
+
+    cdef cppclass Tile[T]:
+        T* at
+        Py_ssize_t row_stride, class_stride, rows, classes
+
+    cdef struct Matrix:
+        char* at
+        Py_ssize_t row_stride, class_stride
+        int storage
+
+    cdef cppclass Blend[T]:
+        const T* q
+        Py_ssize_t q_row_stride, q_class_stride
+        const T* w
+        double keep, add
+
+    cdef cppclass BinaryBlock[T]:
+        int loss_kind
+        Py_ssize_t n
+        const T* z
+        const T* y
+        double keep, add, factor
+        const double* weight
+        const double* pos_weight
+        const double* upstream
+        T* loss
+        T* grad
+        int bad_weight
+
+    cdef struct RowSums:
+        double* rest
+        double* unit
+        double* log_sum
+        double* inverse
+        double* nll
+        double* miss
+        double* rest_low
+        double* inverse_low
+
+    cdef cppclass BlockOps[T]:
+        void maximum(const Tile[T]*, T*, Py_ssize_t*)
+        void exp_sum(const Tile[T]*, const Tile[T]*, const T*, const Py_ssize_t*, const int64_t*, T*, T*, Py_ssize_t, RowSums*)
+        void log_rows(Py_ssize_t, const T*, const T*, const T*, RowSums*)
+        void scale(const Tile[T]*, const Tile[T]*, const double*, const RowSums*, const double*, const int64_t*, const double*)
+        void put(const Tile[T]*, const int64_t*, const double*)
+        void subtract(const Tile[T]*, const Blend[T]*, const double*)
+        void blend_sums(const Tile[T]*, const Blend[T]*, const T*, double*, double*)
+        void load_tile(const Matrix*, const Tile[T]*)
+        void store_tile(const Tile[T]*, const Matrix*)
+        void log_probability(const Tile[T]*, const Tile[T]*, const T*, const RowSums*)
+        void argmax(const Tile[T]*, T*, Py_ssize_t*, int64_t*)
+        void mass_without(const Tile[T]*, const int64_t*, double*)
+        void sigmoid(Py_ssize_t, const T*, T*)
+        void log_sigmoid(Py_ssize_t, const T*, T*)
+        double binary(BinaryBlock[T]*)
+        void load_labels(const Matrix*, const Tile[T]*)
+
+    cdef struct BlockOpsTable:
+        const char* level
+        BlockOps[float] f32
+        BlockOps[double] f64
+        Py_ssize_t (*count_other_than_i64)(const int64_t*, Py_ssize_t, int64_t) noexcept nogil
+        Py_ssize_t (*count_other_than_i32)(const int32_t*, Py_ssize_t, int64_t) noexcept nogil
+        int (*read_targets_i64)(const int64_t*, Py_ssize_t, int64_t, int64_t, int64_t*) noexcept nogil
+        int (*read_targets_i32)(const int32_t*, Py_ssize_t, int64_t, int64_t, int64_t*) noexcept nogil
+        void (*brier_exp_f32)(const Tile[float]*, const Tile[double]*, const float*, const int64_t*, double*) noexcept nogil
+        void (*brier_sums_f32)(const Tile[double]*, const Blend[float]*, const int64_t*, const double*, double*,
+                               double*) noexcept nogil
+        void (*brier_sums_f64)(const Tile[double]*, const Blend[double]*, const int64_t*, const double*, double*,
+                               double*) noexcept nogil
+        void (*brier_gradient_f32)(const Tile[double]*, const Tile[float]*, const Blend[float]*, const double*, const double*,
+                                   const double*) noexcept nogil
+        void (*brier_gradient_f64)(const Tile[double]*, const Tile[double]*, const Blend[double]*, const double*, const double*,
+                                   const double*) noexcept nogil
+
+    cdef cppclass Level:
+        const char* name
+        const BlockOpsTable* table
+        bint runnable
+
+    const Level* celoss_levels(int*)
+
+cdef extern from "threads/pool.h" nogil:
+    ctypedef void (*PoolWork)(void*, Py_ssize_t, void*) noexcept
+    bint celoss_pool_run(PoolWork, void*, Py_ssize_t, int, size_t)
+    int celoss_pool_helpers()
+
+cdef extern from *:
+    """
+    #define CELOSS_TEXT(macro) macro
+    """
+    const char* CELOSS_COMPILER
+    const char* CELOSS_BUILD_TYPE
