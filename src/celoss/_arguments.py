@@ -264,7 +264,7 @@ def _as_indices(array: Array, classes: int, ignore_index: int) -> tuple[Array, i
     """Contiguous int64 or int32, and the value that marks ignored rows there: ignore_index, where an int64 can hold it."""
     low, high = -(2**63), 2**63 - 1
     mark = ignore_index if low <= ignore_index <= high else low
-    if array.dtype.kind == "u" and array.itemsize == 8 or mark != ignore_index:
+    if (array.dtype.kind == "u" and array.itemsize == 8) or mark != ignore_index:
         ignored = array == ignore_index
         if bool((~ignored & ((array > high) | (array == low))).any()):
             raise out_of_range(array, classes, ignore_index)
