@@ -118,7 +118,7 @@ cdef struct Layout:
     int storage
 
 cdef struct Call:
-    int operation                   # 0: cross-entropy; others: RowOperation in _activations.pxi
+    int operation                   # 0: cross-entropy; others: RowOperation in _row_operations.pxi
     Py_ssize_t rows, classes, inner_rows
     Py_ssize_t chunk_rows, block_rows, stretch_rows
     int few_classes, soft
@@ -797,4 +797,5 @@ def cross_entropy(cnp.ndarray logits, int storage, int axis, cnp.ndarray target,
     return run(&c, reduction, normalizer, scalar_upstream, row_loss, out, limit if limit > 0 else thread_limit.load())
 
 
-include "_activations.pxi"
+include "_row_operations.pxi"
+include "_elementwise.pxi"
