@@ -87,8 +87,7 @@ def own_errors(dtype: str) -> dict[str, dict]:
 def measure(which=(peers.CELOSS, *peers.OTHERS), n_threads: int = 1) -> dict[str, dict]:
     """family -> peer -> errors, float32; a peer that cannot run has its reason instead."""
     return {
-        name: {peer.name: peer.missing or errors(peer, name, n_threads=n_threads) for peer in which}
-        for name in cases.ACCURACY
+        name: {peer.name: peer.missing or errors(peer, name, n_threads=n_threads) for peer in which} for name in cases.ACCURACY
     }
 
 

@@ -144,10 +144,8 @@ def make_torch_compile(logits, target, reduction="mean", n_threads=1):
         each = cross_entropy(logits, target, reduction="none")
         return each.sum(), each
 
-    if reduction == "mean":
-        both = torch.func.grad_and_value(cross_entropy)
-    else:
-        both = torch.func.grad_and_value(summed, has_aux=True)
+    mean = reduction == "mean"
+    both = torch.func.grad_and_value(cross_entropy if mean else summed, has_aux=not mean)
     torch._dynamo.reset()  # else the ninth shape would silently run uncompiled
     compiled = torch.compile(both, dynamic=False)
 

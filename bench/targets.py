@@ -283,9 +283,7 @@ def levels(run: Run) -> Iterator[Row]:
     for case in cases.LEVELS:
         with ExitStack() as processes:
             workers = {level: processes.enter_context(fresh_process(level)) for level in ("v3", "v4")}
-            rounds = [
-                {level: worker(seconds_of, case) for level, worker in workers.items()} for _ in range(run.rounds + 1)
-            ][1:]
+            rounds = [{level: worker(seconds_of, case) for level, worker in workers.items()} for _ in range(run.rounds + 1)][1:]
         times = {level: np.array([took[level] for took in rounds]) for level in workers}
         yield run.compare(f"{case}: AVX2 level / AVX-512 level", times, "v3", "v4", 2.0)
 

@@ -109,9 +109,7 @@ def test_agrees_with_reference(shape, dtype, name, level):
         "weight": rng.uniform(0, 3, shape[-1:]),
         "pos_weight": rng.uniform(0, 3, (*shape[:-1], 1) if shape else ()),
     }
-    mixes = itertools.product(
-        ["mean", "sum", "none"], [False, True], [0.0, 0.3], [None, 7.5], [False, True], [False, True]
-    )
+    mixes = itertools.product(["mean", "sum", "none"], [False, True], [0.0, 0.3], [None, 7.5], [False, True], [False, True])
     for reduction, weighted, smoothing, normalizer, hard, upstream in mixes:
         y = rng.uniform(0, 1, shape)
         y = np.round(y).astype(int) if hard else y
@@ -249,9 +247,7 @@ def test_special_values(options, dtype, level):
         loss, grad = celoss.binary_brier_score_with_grad(z, y, reduction="none", **options)
         np.testing.assert_array_equal(loss, [0, 0, 1, 1, NAN, 0.25] * 3)
         np.testing.assert_array_equal(grad, [0, 0, 0, 0, NAN, -0.25] * 3)
-        np.testing.assert_array_equal(
-            celoss.binary_zero_one_loss(z, y, reduction="none", **options), [0, 0, 1, 1, NAN, 1] * 3
-        )
+        np.testing.assert_array_equal(celoss.binary_zero_one_loss(z, y, reduction="none", **options), [0, 0, 1, 1, NAN, 1] * 3)
 
 
 def test_no_weight_on_the_impossible(level):

@@ -18,9 +18,7 @@ CLASS_COUNTS = [*range(1, 36), 63, 64, 65, 127, 129, 257, 1000, 1001]
 
 def problem(classes, dtype, rows=300):
     rng = np.random.default_rng(classes)
-    x = rng.standard_normal((rows, classes)) * rng.choice([0.01, 1, 3, 10], (rows, 1)) + rng.choice(
-        [0, 100, -1e4], (rows, 1)
-    )
+    x = rng.standard_normal((rows, classes)) * rng.choice([0.01, 1, 3, 10], (rows, 1)) + rng.choice([0, 100, -1e4], (rows, 1))
     confident = np.arange(rows // 3)
     x[confident, rng.integers(0, classes, rows // 3)] += rng.uniform(5, 30, rows // 3)
     x = x.astype(dtype)
@@ -41,9 +39,7 @@ def exact(x, target):
     bracket[rows, first] = (miss * error)[rows, first] - others
     bracket[rows, target] = -loss
     terms = np.abs(error) + np.abs(products).sum(axis=1, keepdims=True)
-    terms[rows, first] = (
-        np.abs(miss * error)[rows, first] + np.abs(products).sum(axis=1) - np.abs(products)[rows, first]
-    )
+    terms[rows, first] = np.abs(miss * error)[rows, first] + np.abs(products).sum(axis=1) - np.abs(products)[rows, first]
     terms[rows, target] = loss
     return loss, 2 * p * bracket, 2 * p * terms
 
@@ -84,9 +80,7 @@ def test_a_trace_of_label_smoothing_is_exact(level):
 
 
 @pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, np.float32, np.float64, ">f4", np.int8])
-@pytest.mark.parametrize(
-    ("shape", "axis"), [((5,), 0), ((7, 3), 1), ((3, 7), 0), ((9, 40), -1), ((2, 5, 4), 1), ((3, 40, 5), 1)]
-)
+@pytest.mark.parametrize(("shape", "axis"), [((5,), 0), ((7, 3), 1), ((3, 7), 0), ((9, 40), -1), ((2, 5, 4), 1), ((3, 40, 5), 1)])
 @pytest.mark.parametrize("form", ["indices", "probabilities"])
 def test_agrees_with_reference(form, shape, axis, dtype, level):
     rng = np.random.default_rng(0)

@@ -58,9 +58,7 @@ def test_train_digits(run_example, tmp_path):
     assert_shows_something(picture)
 
     # Cross-entropy leaves a bad start at once, squared error does not.
-    line = re.search(
-        r"after one epoch: ([\d.]+)% with cross-entropy, ([\d.]+)% with squared error$", done.stdout, re.MULTILINE
-    )
+    line = re.search(r"after one epoch: ([\d.]+)% with cross-entropy, ([\d.]+)% with squared error$", done.stdout, re.MULTILINE)
     assert line, done.stdout
     assert float(line[1]) > 75
     assert float(line[2]) < 50

@@ -105,9 +105,7 @@ def test_strides_of_probabilities(shape, axis, dtype, level):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(
-    ("shape", "axis"), [((40, 10), 1), ((40, 10), 0), ((9, 70), 1), ((3, 5, 7), 1), ((6, 4, 33), 2)]
-)
+@pytest.mark.parametrize(("shape", "axis"), [((40, 10), 1), ((40, 10), 0), ((9, 70), 1), ((3, 5, 7), 1), ((6, 4, 33), 2)])
 def test_out_in_any_layout(shape, axis, dtype, level):
     x, target = problem(shape, axis, dtype)
     expected = celoss.cross_entropy_with_grad(x, target, axis=axis)
@@ -172,9 +170,7 @@ def test_threads_do_not_change_a_bit(shape, axis, dtype, level):
         expected = celoss.cross_entropy_with_grad(x, target, axis=axis, n_threads=1, **options)
         for n in (2, 3, 8):
             same(celoss.cross_entropy_with_grad(x, target, axis=axis, n_threads=n, **options), expected)
-            np.testing.assert_array_equal(
-                celoss.cross_entropy(x, target, axis=axis, n_threads=n, **options), expected[0]
-            )
+            np.testing.assert_array_equal(celoss.cross_entropy(x, target, axis=axis, n_threads=n, **options), expected[0])
     weight = np.random.default_rng(1).uniform(0, 2, shape[axis])
     expected = celoss.cross_entropy_with_grad(x, target, axis=axis, weight=weight, n_threads=1)
     same(celoss.cross_entropy_with_grad(x, target, axis=axis, weight=weight, n_threads=8), expected)

@@ -126,9 +126,7 @@ def test_the_extension_exports_its_initialiser_only():
     nm = shutil.which("nm")
     if not nm or not sys.platform.startswith("linux"):
         pytest.skip("no nm, or not Linux")
-    listed = subprocess.run(
-        [nm, "-D", "--defined-only", _kernels.__file__], check=True, capture_output=True, encoding="utf-8"
-    )
+    listed = subprocess.run([nm, "-D", "--defined-only", _kernels.__file__], check=True, capture_output=True, encoding="utf-8")
     symbols = [line.split()[-1] for line in listed.stdout.splitlines()]
     # std::thread has a class for each kind of function it runs; libstdc++ marks those visible.
     assert [name for name in symbols if "NSt6thread11_State_impl" not in name] == ["PyInit__kernels"]

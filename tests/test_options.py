@@ -34,9 +34,7 @@ def problem(classes, dtype, form, seed=0):
 def mixes(form):
     """All subsets of the options, as keyword arguments without the arrays."""
     smoothing = [0.0, 0.1, 1.0]
-    for mix in itertools.product(
-        [False, True], [False, True], smoothing, REDUCTIONS, [None, 7.5], [None, "scalar", "rows"]
-    ):
+    for mix in itertools.product([False, True], [False, True], smoothing, REDUCTIONS, [None, 7.5], [None, "scalar", "rows"]):
         weight, sample_weight, label_smoothing, reduction, normalizer, upstream = mix
         if upstream == "rows" and reduction != "none":
             continue

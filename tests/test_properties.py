@@ -10,9 +10,7 @@ from tolerances import ulp
 
 import celoss
 
-CLASS_COUNTS = st.one_of(
-    st.integers(1, 8), st.sampled_from([15, 16, 17, 31, 32, 33, 63, 64, 65, 129, 255, 256, 257, 1000])
-)
+CLASS_COUNTS = st.one_of(st.integers(1, 8), st.sampled_from([15, 16, 17, 31, 32, 33, 63, 64, 65, 129, 255, 256, 257, 1000]))
 SCALES = st.sampled_from([1e-30, 1e-3, 1.0, 5.0, 30.0, 1e3, 1e10])
 
 
@@ -99,8 +97,7 @@ def test_gradient_rows_sum_to_zero(problem):
     total = np.abs(grad.sum(axis=1, dtype=np.float64))
     larger = np.abs(grad).sum(axis=1, dtype=np.float64)
     assert (
-        total
-        <= (ulp("gradient", x.dtype) + 2) * np.finfo(x.dtype).eps * larger + x.shape[1] * 2 * np.finfo(x.dtype).tiny
+        total <= (ulp("gradient", x.dtype) + 2) * np.finfo(x.dtype).eps * larger + x.shape[1] * 2 * np.finfo(x.dtype).tiny
     ).all()
 
 
@@ -112,9 +109,7 @@ def test_loss_and_target_gradient_belong_together(problem):
     loss, grad = rows(x, target)
     at_target = np.take_along_axis(grad, target[:, None], axis=1)[:, 0]
     eps = np.finfo(x.dtype).eps
-    np.testing.assert_allclose(
-        -at_target, -np.expm1(-loss.astype(np.float64)), rtol=8 * eps, atol=2 * np.finfo(x.dtype).tiny
-    )
+    np.testing.assert_allclose(-at_target, -np.expm1(-loss.astype(np.float64)), rtol=8 * eps, atol=2 * np.finfo(x.dtype).tiny)
 
 
 @given(problems())

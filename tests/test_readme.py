@@ -30,9 +30,7 @@ def test_readme_has_python():
     assert len(fenced_blocks("python")) >= 3
 
 
-@pytest.mark.parametrize(
-    ("line", "source"), [pytest.param(*block, id=f"line {block[0]}") for block in fenced_blocks("python")]
-)
+@pytest.mark.parametrize(("line", "source"), [pytest.param(*block, id=f"line {block[0]}") for block in fenced_blocks("python")])
 def test_python_of_readme(line, source, capsys):
     """Each block runs by itself, and each ``print(...)  # text`` in it prints that text."""
     # Blank lines in front, so that an error names the line of README.md.

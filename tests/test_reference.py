@@ -664,9 +664,7 @@ def test_ignored_rows_are_never_read(function):
 
 @no_warnings
 @pytest.mark.parametrize("function", ROW_GRADS)
-@pytest.mark.parametrize(
-    "bad", [[NAN, 0, 1], [0, INF, 1], [INF, INF, 0], [-INF, -INF, -INF], [-INF, NAN, INF]], ids=str
-)
+@pytest.mark.parametrize("bad", [[NAN, 0, 1], [0, INF, 1], [INF, INF, 0], [-INF, -INF, -INF], [-INF, NAN, INF]], ids=str)
 @pytest.mark.parametrize("soft", [False, True])
 def test_bad_rows_are_nan_and_no_others(soft, bad, function):
     x = np.array([[1.0, 2.0, 3.0], bad, [0.5, 0.0, -1.0]])

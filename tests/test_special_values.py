@@ -35,9 +35,7 @@ def test_ignored_rows_are_never_read(form, classes, dtype, level):
     ignored[:5] = [True, False, True, True, False]
     target[ignored] = -100
     options = options_of(form, classes, 37)
-    expected = celoss.cross_entropy_with_grad(
-        np.where(ignored[:, None], dtype(0), x), target, reduction="none", **options
-    )
+    expected = celoss.cross_entropy_with_grad(np.where(ignored[:, None], dtype(0), x), target, reduction="none", **options)
     assert not expected[0][ignored].any() and not expected[1][ignored].any()
     mean = celoss.cross_entropy(np.where(ignored[:, None], dtype(0), x), target, **options)
     for poison in (NAN, INF, -INF):

@@ -214,9 +214,7 @@ def as_upstream(grad_output: ArrayLike | None, shape: tuple[int, ...], reduction
     return np.ascontiguousarray(array)
 
 
-def as_target(
-    target: Any, logits: Array, axis: int, ignore_index: int
-) -> tuple[Array | None, int, Array | None, int]:
+def as_target(target: Any, logits: Array, axis: int, ignore_index: int) -> tuple[Array | None, int, Array | None, int]:
     """Class indices (contiguous int64 or int32) and the value that marks ignored rows, or probabilities and their storage."""
     array = as_array(target, "target")
     rows = logits.shape[:axis] + logits.shape[axis + 1 :]
@@ -230,7 +228,9 @@ def as_target(
     if not floating and kind not in "iu":
         if array.size == 0 and array.shape == rows:  # an empty list has no dtype of its own
             return np.zeros(rows, np.int64), 0, None, 0
-        raise TypeError(f"target has dtype {array.dtype}; expected an integer dtype (class indices) or a floating one (probabilities)")
+        raise TypeError(
+            f"target has dtype {array.dtype}; expected an integer dtype (class indices) or a floating one (probabilities)"
+        )
     if floating:
         if array.shape != logits.shape:
             if array.shape == rows:
@@ -240,9 +240,7 @@ def as_target(
                     f"target is {_described(array)}, the shape of class indices; class indices must have an integer dtype "
                     f"(probabilities have the logits' shape {logits.shape})"
                 )
-            raise ValueError(
-                f"target is {_described(array)}; probabilities must have the logits' shape {logits.shape}"
-            )
+            raise ValueError(f"target is {_described(array)}; probabilities must have the logits' shape {logits.shape}")
         if not array.dtype.isnative:
             array = array.astype(array.dtype.newbyteorder("="))
         storage = _STORAGE[array.dtype.name]
@@ -287,7 +285,9 @@ def out_of_range(target: Any, classes: int, ignore_index: int, row: int = -1) ->
     bad = (array != ignore_index) & ((array < 0) | (array >= classes))
     first = int(bad.argmax()) if bad.any() else max(row, 0)  # the kernel saw what another thread has changed since
     where = np.unravel_index(first, array.shape)
-    return IndexError(f"{_item('target', where)} = {array[where]} is not in [0, {classes}) and is not ignore_index={ignore_index}")
+    return IndexError(
+        f"{_item('target', where)} = {array[where]} is not in [0, {classes}) and is not ignore_index={ignore_index}"
+    )
 
 
 def _overlap(a: Array, b: Array) -> bool:

@@ -737,9 +737,7 @@ def _rows(
     return _Rows(x, q, w, s, share, ignored, is_index)
 
 
-def _binary(
-    logits: npt.ArrayLike, target: npt.ArrayLike, weight: npt.ArrayLike | None
-) -> tuple[_Floats, _Floats, _Floats]:
+def _binary(logits: npt.ArrayLike, target: npt.ArrayLike, weight: npt.ArrayLike | None) -> tuple[_Floats, _Floats, _Floats]:
     z = _floating(logits, "logits").astype(np.float64, order="C")
     y = _floating(target, "target").astype(np.float64, order="C")
     if y.shape != z.shape:

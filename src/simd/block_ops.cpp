@@ -94,7 +94,7 @@ template <class T> T row_maximum(const T* x, ptrdiff_t classes, ptrdiff_t* where
     ptrdiff_t j = 0;
     for (; j + GROUP * W <= classes; j += GROUP * W) {
         V v[GROUP];
-        _Pragma("GCC unroll 8") for (int k = 0; k < GROUP; ++k) v[k] = load(x + j + k * W);
+        UNROLL_8 for (int k = 0; k < GROUP; ++k) v[k] = load(x + j + k * W);
         V group = max_or_nan(max_or_nan(max_or_nan(v[0], v[1]), max_or_nan(v[2], v[3])),
                              max_or_nan(max_or_nan(v[4], v[5]), max_or_nan(v[6], v[7])));
         group_of_best = (group > best) ? M{} + (Int)(j / group_classes<T>()) : group_of_best;
@@ -152,8 +152,9 @@ CELOSS_INLINE void exp_of_classes(const T* x, T* e, int count, const RowScale<ty
 
 // Returns the sum; `maxima`: how often the maximum was left out. Not STORE: e is room for a group of vectors.
 template <class T, bool STORE>
-double row_exp_sum(const T* x, T* e, ptrdiff_t classes, T m, T unit, ptrdiff_t where, const RowScale<typename VectorOf<T>::V>& row,
-                   ptrdiff_t* maxima, double* low, const T* next_x, const T* next_e) {
+double row_exp_sum(const T* x, T* e, ptrdiff_t classes, T m, T unit, ptrdiff_t where,
+                   const RowScale<typename VectorOf<T>::V>& row, ptrdiff_t* maxima, double* low, const T* next_x,
+                   const T* next_e) {
     typedef typename VectorOf<T>::M M;
     constexpr int W = lanes_of<T>();
     ExpSum<T> sum;
@@ -168,10 +169,10 @@ double row_exp_sum(const T* x, T* e, ptrdiff_t classes, T m, T unit, ptrdiff_t w
         if (j == where) {
             for (int k = 0; k < GROUP; ++k) exp_of_classes<T, true>(x + j + k * W, to + k * W, W, row, m, unit, left_out, sum);
         } else {
-            _Pragma("GCC unroll 8") for (int k = 0; k < GROUP; ++k)
+            UNROLL_8 for (int k = 0; k < GROUP; ++k)
                 exp_of_classes<T, false>(x + j + k * W, to + k * W, W, row, m, unit, left_out, sum);
             __asm__ volatile("" ::: "memory");
-            _Pragma("GCC unroll 8") for (int k = 0; k < GROUP; ++k) sum.add_stored(to + k * W);
+            UNROLL_8 for (int k = 0; k < GROUP; ++k) sum.add_stored(to + k * W);
         }
     }
     const bool here = j == where;
@@ -247,7 +248,7 @@ void row_scale_by(const T* e, T* g, ptrdiff_t classes, const RowFactor<T>& facto
     constexpr int W = lanes_of<T>();
     ptrdiff_t j = 0;
     for (; j + 4 * W <= classes; j += 4 * W)
-        _Pragma("GCC unroll 4") for (int k = 0; k < 4; ++k) store(g + j + k * W, factor.times(load(e + j + k * W)) - minus);
+        UNROLL_4 for (int k = 0; k < 4; ++k) store(g + j + k * W, factor.times(load(e + j + k * W)) - minus);
     for (; j + W <= classes; j += W) store(g + j, factor.times(load(e + j)) - minus);
     if (j < classes) store_first(g + j, (int)(classes - j), factor.times(load_first(e + j, (int)(classes - j), T(0))) - minus);
 }
@@ -273,7 +274,8 @@ template <class T> CELOSS_INLINE typename VectorOf<T>::M load_targets(const int6
 
 // unit of the rows from i on, one a lane; also as numbers of the arithmetic type.
 template <class T>
-CELOSS_INLINE typename VectorOf<T>::V store_units(typename VectorOf<T>::V a, typename VectorOf<T>::V steps, RowSums* sums, ptrdiff_t i) {
+CELOSS_INLINE typename VectorOf<T>::V store_units(typename VectorOf<T>::V a, typename VectorOf<T>::V steps, RowSums* sums,
+                                                  ptrdiff_t i) {
     if constexpr (sizeof(T) == 4) {
         const F64 low = exp_of_maximum<T>(widen_low(a), widen_low(steps)).high;
         const F64 high = exp_of_maximum<T>(widen_high(a), widen_high(steps)).high;
@@ -416,7 +418,8 @@ void exp_sum(const Tile<T>* x, const Tile<T>* e, const T* m, const ptrdiff_t* wh
             sums->rest[i] = row_exp_sum<T, true>(from, to, x->classes, m[i], unit, where[i], row, &maxima, low, next_x, next_e);
             if (target) e_t[i] = to[t];
         } else {
-            sums->rest[i] = row_exp_sum<T, false>(from, room, x->classes, m[i], unit, where[i], row, &maxima, low, next_x, nullptr);
+            sums->rest[i] =
+                row_exp_sum<T, false>(from, room, x->classes, m[i], unit, where[i], row, &maxima, low, next_x, nullptr);
         }
         if (where[i] >= 0 && maxima > 1) sums->rest[i] += (double)(maxima - 1) * sums->unit[i];  // the others among them
     }
@@ -442,7 +445,8 @@ template <class T> void log_rows(ptrdiff_t n, const T* m, const T* x_t, const T*
         if constexpr (sizeof(T) == 4) {
             log_sum = log1p_ratio<false>({rest, F64{}}, {unit, F64{}});
         } else {
-            const HighLow rest2 = {rest, load(sums->rest_low + i)}, unit2 = {unit, select(has_others, load(sums->unit_low + i), F64{})};
+            const HighLow rest2 = {rest, load(sums->rest_low + i)},
+                          unit2 = {unit, select(has_others, load(sums->unit_low + i), F64{})};
             unit_low = unit2.low;
             log_sum = log1p_ratio<true>(rest2, unit2);
             const F64 total_low = two_sum(unit, rest).low + rest2.low + unit2.low;
@@ -474,8 +478,8 @@ template <class T> void put(const Tile<T>* g, const int64_t* target, const doubl
 }
 
 template <class T>
-void scale(const Tile<T>* e, const Tile<T>* g, const double* a, const RowSums* sums, const double* minus,
-           const int64_t* target, const double* at_target) {
+void scale(const Tile<T>* e, const Tile<T>* g, const double* a, const RowSums* sums, const double* minus, const int64_t* target,
+           const double* at_target) {
     if (e->class_stride != 1)
         return target ? lanes_scale<T, true>(*e, *g, a, sums, minus, target, at_target)
                       : lanes_scale<T, false>(*e, *g, a, sums, minus, target, at_target);
@@ -520,7 +524,10 @@ template <class T> void subtract(const Tile<T>* g, const Blend<T>* blend, const 
 template <class T> struct WideSum;
 template <> struct WideSum<float> {
     F64 low{}, high{};
-    CELOSS_INLINE void add(F32 v) { low += widen_low(v); high += widen_high(v); }
+    CELOSS_INLINE void add(F32 v) {
+        low += widen_low(v);
+        high += widen_high(v);
+    }
     CELOSS_INLINE double total() const { return sum_lanes<double>(low + high); }
 };
 template <> struct WideSum<double> {
@@ -535,10 +542,13 @@ template <> struct WideSum<double> {
 };
 
 // What one vector of classes adds to mass and gap; 0 * inf counts 0.
-template <class V> struct Blended { V mass, gap; };
+template <class V> struct Blended {
+    V mass, gap;
+};
 
 template <class T>
-CELOSS_INLINE Blended<typename VectorOf<T>::V> blend(typename VectorOf<T>::V distance, const T* q, const T* w, int count, T keep, T add) {
+CELOSS_INLINE Blended<typename VectorOf<T>::V> blend(typename VectorOf<T>::V distance, const T* q, const T* w, int count, T keep,
+                                                     T add) {
     typedef typename VectorOf<T>::V V;
     constexpr int W = lanes_of<T>();
     V share = splat<T>(add);
@@ -548,8 +558,7 @@ CELOSS_INLINE Blended<typename VectorOf<T>::V> blend(typename VectorOf<T>::V dis
     return {share, select(share == V{}, V{}, share * distance)};
 }
 
-template <class T>
-void blend_sums(const Tile<T>* x, const Blend<T>* with, const T* m, double* mass, double* gap) {
+template <class T> void blend_sums(const Tile<T>* x, const Blend<T>* with, const T* m, double* mass, double* gap) {
     typedef typename VectorOf<T>::V V;
     constexpr int W = lanes_of<T>();
     const T keep = (T)with->keep, add = (T)with->add;
@@ -604,8 +613,7 @@ template <class I> ptrdiff_t count_other_than(const I* target, ptrdiff_t n, int6
     return count;
 }
 
-template <class I>
-int read_targets(const I* target, ptrdiff_t n, int64_t ignore_index, int64_t classes, int64_t* out) {
+template <class I> int read_targets(const I* target, ptrdiff_t n, int64_t ignore_index, int64_t classes, int64_t* out) {
     int64_t kept = 0, ignored = 0, outside = 0;
     for (ptrdiff_t i = 0; i < n; ++i) {
         // The array may change under the call: this is the only look at it.
@@ -624,15 +632,15 @@ int read_targets(const I* target, ptrdiff_t n, int64_t ignore_index, int64_t cla
 }
 
 template <class T> constexpr BlockOps<T> operations() {
-    return {maximum<T>, exp_sum<T>, log_rows<T>, scale<T>, put<T>, subtract<T>, blend_sums<T>, load_tile<T>, store_tile<T>,
-            log_probability<T>, argmax<T>, mass_without<T>, sigmoid<T>, log_sigmoid<T>, binary<T>, load_labels<T>};
+    return {maximum<T>,    exp_sum<T>,     log_rows<T>,   scale<T>,           put<T>,    subtract<T>,
+            blend_sums<T>, load_tile<T>,   store_tile<T>, log_probability<T>, argmax<T>, mass_without<T>,
+            sigmoid<T>,    log_sigmoid<T>, binary<T>,     load_labels<T>};
 }
 
 }  // namespace
 
 extern const BlockOpsTable CELOSS_TABLE;
-const BlockOpsTable CELOSS_TABLE = {CELOSS_LEVEL_NAME, operations<float>(), operations<double>(),
-                                    count_other_than<int64_t>, count_other_than<int32_t>,
-                                    read_targets<int64_t>, read_targets<int32_t>,
-                                    brier_exp_f32, brier_sums<float>, brier_sums<double>,
-                                    brier_gradient<float>, brier_gradient<double>};
+const BlockOpsTable CELOSS_TABLE = {
+    CELOSS_LEVEL_NAME,         operations<float>(),   operations<double>(),  count_other_than<int64_t>,
+    count_other_than<int32_t>, read_targets<int64_t>, read_targets<int32_t>, brier_exp_f32,
+    brier_sums<float>,         brier_sums<double>,    brier_gradient<float>, brier_gradient<double>};

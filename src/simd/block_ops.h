@@ -56,10 +56,10 @@ template <class T> struct BinaryBlock {
     int loss_kind;
     ptrdiff_t n;
     const T *z, *y;
-    double keep, add, factor;                             // y' = keep y + add; the gradient is scaled by factor
-    const double *weight, *pos_weight, *upstream;         // null: 1
-    T *loss, *grad;                                       // null: not wanted; grad may be z
-    int bad_weight;                                       // set where a weight is not finite and >= 0
+    double keep, add, factor;                      // y' = keep y + add; the gradient is scaled by factor
+    const double *weight, *pos_weight, *upstream;  // null: 1
+    T *loss, *grad;                                // null: not wanted; grad may be z
+    int bad_weight;                                // set where a weight is not finite and >= 0
 };
 
 template <class T> struct BlockOps {
@@ -73,8 +73,8 @@ template <class T> struct BlockOps {
     // where_i < 0: the row is a piece without the maximum; nothing is left out of its sum.
     // target: also x_t and e_t at target_i, where that is >= 0 (e_t only if e is stored).
     // While it computes, the `ahead` rows behind the block are fetched into the cache.
-    void (*exp_sum)(const Tile<T>* x, const Tile<T>* e, const T* m, const ptrdiff_t* where, const int64_t* target, T* x_t,
-                    T* e_t, ptrdiff_t ahead, RowSums* sums);
+    void (*exp_sum)(const Tile<T>* x, const Tile<T>* e, const T* m, const ptrdiff_t* where, const int64_t* target, T* x_t, T* e_t,
+                    ptrdiff_t ahead, RowSums* sums);
 
     // For n rows with maximum m, and logit x_t and exponential e_t at the target: log_sum, inverse, nll and miss.
     void (*log_rows)(ptrdiff_t n, const T* m, const T* x_t, const T* e_t, RowSums* sums);
@@ -130,18 +130,17 @@ struct BlockOpsTable {
     int (*read_targets_i64)(const int64_t* target, ptrdiff_t n, int64_t ignore_index, int64_t classes, int64_t* out);
     int (*read_targets_i32)(const int32_t* target, ptrdiff_t n, int64_t ignore_index, int64_t classes, int64_t* out);
     // The Brier score, in float64. e_ij = exp(x_ij - m_i), and rest_i, the sum of all but that of class first_i.
-    void (*brier_exp_f32)(const Tile<float>* x, const Tile<double>* e, const float* m, const int64_t* first,
-                          double* rest);
+    void (*brier_exp_f32)(const Tile<float>* x, const Tile<double>* e, const float* m, const int64_t* first, double* rest);
     // With p_ij = e_ij inverse_i and d_ij = p_ij - (keep q_ij + add) (no q: d = p): squares_i = sum d_ij^2 and
     // moment_i = sum p_ij d_ij over all classes but first_i; g_ij = a_i p_ij (d_ij - mean_i).
-    void (*brier_sums_f32)(const Tile<double>* e, const Blend<float>* blend, const int64_t* first,
-                           const double* inverse, double* squares, double* moment);
-    void (*brier_sums_f64)(const Tile<double>* e, const Blend<double>* blend, const int64_t* first,
-                           const double* inverse, double* squares, double* moment);
-    void (*brier_gradient_f32)(const Tile<double>* e, const Tile<float>* g, const Blend<float>* blend,
-                               const double* inverse, const double* a, const double* mean);
-    void (*brier_gradient_f64)(const Tile<double>* e, const Tile<double>* g, const Blend<double>* blend,
-                               const double* inverse, const double* a, const double* mean);
+    void (*brier_sums_f32)(const Tile<double>* e, const Blend<float>* blend, const int64_t* first, const double* inverse,
+                           double* squares, double* moment);
+    void (*brier_sums_f64)(const Tile<double>* e, const Blend<double>* blend, const int64_t* first, const double* inverse,
+                           double* squares, double* moment);
+    void (*brier_gradient_f32)(const Tile<double>* e, const Tile<float>* g, const Blend<float>* blend, const double* inverse,
+                               const double* a, const double* mean);
+    void (*brier_gradient_f64)(const Tile<double>* e, const Tile<double>* g, const Blend<double>* blend, const double* inverse,
+                               const double* a, const double* mean);
 };
 
 // level.cpp: the levels of this build, best first.

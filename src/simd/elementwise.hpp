@@ -17,7 +17,9 @@
 
 namespace {
 
-template <class V> struct Parts { V high, low; };
+template <class V> struct Parts {
+    V high, low;
+};
 
 // log(1 + e) = e - e^2/2 + e^3 k(e) on [0, 1]. Weighted minimax fits of relative error 2^-29.7 (float32; 2^-26.7 after
 // rounding the coefficients) and 2^-58.9 (float64; 2^-56.8).
@@ -25,18 +27,17 @@ template <class T> struct Log1pConstants;
 template <> struct Log1pConstants<float> {
     static constexpr int degree = 8;
     static constexpr float k[degree + 1] = {
-        0x1.5554b4p-2f /* 0.33333093 */, -0x1.ffdd04p-3f /* -0.24993327 */, 0x1.981810p-3f /* 0.19926465 */,
-        -0x1.4c5e2cp-3f /* -0.16228899 */, 0x1.03b3ccp-3f /* 0.12680778 */, -0x1.5ffdf4p-4f /* -0.085935548 */,
-        0x1.6b0332p-5f /* 0.044313047 */, -0x1.e15608p-7f /* -0.014689211 */, 0x1.2a8e40p-9f /* 0.0022777990 */};
+        0x1.5554b4p-2f /* 0.33333093 */,   -0x1.ffdd04p-3f /* -0.24993327 */,  0x1.981810p-3f /* 0.19926465 */,
+        -0x1.4c5e2cp-3f /* -0.16228899 */, 0x1.03b3ccp-3f /* 0.12680778 */,    -0x1.5ffdf4p-4f /* -0.085935548 */,
+        0x1.6b0332p-5f /* 0.044313047 */,  -0x1.e15608p-7f /* -0.014689211 */, 0x1.2a8e40p-9f /* 0.0022777990 */};
 };
 template <> struct Log1pConstants<double> {
     static constexpr int degree = 19;
     static constexpr double k[degree + 1] = {
-        0x1.55555555550fdp-2, -0x1.ffffffffc3c02p-3, 0x1.9999998f0f831p-3, -0x1.5555544ef2b8ep-3, 0x1.249238d7341d3p-3,
-        -0x1.fffe995913629p-4, 0x1.c71139d816bb6p-4, -0x1.9955d556e5c2bp-4, 0x1.732026e03d7b2p-4, -0x1.50c2c7f446b58p-4,
-        0x1.2d87dbe193646p-4, -0x1.03f3ab9a8d807p-4, 0x1.a0da21f9ab986p-5, -0x1.2a553e8d09a3bp-5, 0x1.6ccd99828cff4p-6,
-        -0x1.6bc9dd6da186fp-7, 0x1.1862475c4a73ap-8, -0x1.3690db38cf3bbp-10, 0x1.b541b2ad1e78dp-13,
-        -0x1.24aade3d8a513p-16};
+        0x1.55555555550fdp-2,  -0x1.ffffffffc3c02p-3, 0x1.9999998f0f831p-3,   -0x1.5555544ef2b8ep-3, 0x1.249238d7341d3p-3,
+        -0x1.fffe995913629p-4, 0x1.c71139d816bb6p-4,  -0x1.9955d556e5c2bp-4,  0x1.732026e03d7b2p-4,  -0x1.50c2c7f446b58p-4,
+        0x1.2d87dbe193646p-4,  -0x1.03f3ab9a8d807p-4, 0x1.a0da21f9ab986p-5,   -0x1.2a553e8d09a3bp-5, 0x1.6ccd99828cff4p-6,
+        -0x1.6bc9dd6da186fp-7, 0x1.1862475c4a73ap-8,  -0x1.3690db38cf3bbp-10, 0x1.b541b2ad1e78dp-13, -0x1.24aade3d8a513p-16};
 };
 
 // numerator - quotient * divisor in float32; without the instruction in float64, where the product is exact.
@@ -151,7 +152,10 @@ template <class T> void log_sigmoid(ptrdiff_t n, const T* z, T* y) {
 template <class T> struct LossSum;
 template <> struct LossSum<float> {
     F64 low{}, high{};
-    CELOSS_INLINE void add(F32 v) { low += widen_low(v); high += widen_high(v); }
+    CELOSS_INLINE void add(F32 v) {
+        low += widen_low(v);
+        high += widen_high(v);
+    }
     CELOSS_INLINE double total() const { return sum_lanes<double>(low + high); }
 };
 template <> struct LossSum<double> {
@@ -233,11 +237,13 @@ template <class T, bool GRAD, bool UPSTREAM> double plain_cross_entropy(BinaryBl
 }
 
 // Any of the losses with all options, in float64: what the scores give in T's precision, as float64 lanes.
-struct WideScore { F64 z, y, l, t, u; };
+struct WideScore {
+    F64 z, y, l, t, u;
+};
 
 template <int LOSS, bool GRAD>
-CELOSS_INLINE void weighted_loss(const WideScore& s, double keep, double add, double factor, const double* w,
-                                 const double* pos, const double* upstream, F64* loss, F64* grad, M64* bad) {
+CELOSS_INLINE void weighted_loss(const WideScore& s, double keep, double add, double factor, const double* w, const double* pos,
+                                 const double* upstream, F64* loss, F64* grad, M64* bad) {
     const M64 positive = s.z > 0;
     const F64 weight = w ? load(w) : F64{} + 1.0;
     if (w) *bad |= ~((weight >= 0) & (weight < __builtin_inf()));
@@ -299,12 +305,12 @@ template <class T, int LOSS, bool GRAD> double weighted_binary(BinaryBlock<T>* b
         F64 loss[2]{}, grad[2]{};
         V loss_here, grad_here;
         if constexpr (sizeof(T) == 4) {
-            const WideScore first = {
-                widen_low(z), widen_low(y), wide_sum(widen_low(l.high), widen_low(l.low)),
-                wide_sum(widen_low(t.high), widen_low(t.low)), wide_sum(widen_low(u.high), widen_low(u.low))};
-            const WideScore second = {
-                widen_high(z), widen_high(y), wide_sum(widen_high(l.high), widen_high(l.low)),
-                wide_sum(widen_high(t.high), widen_high(t.low)), wide_sum(widen_high(u.high), widen_high(u.low))};
+            const WideScore first = {widen_low(z), widen_low(y), wide_sum(widen_low(l.high), widen_low(l.low)),
+                                     wide_sum(widen_low(t.high), widen_low(t.low)),
+                                     wide_sum(widen_low(u.high), widen_low(u.low))};
+            const WideScore second = {widen_high(z), widen_high(y), wide_sum(widen_high(l.high), widen_high(l.low)),
+                                      wide_sum(widen_high(t.high), widen_high(t.low)),
+                                      wide_sum(widen_high(u.high), widen_high(u.low))};
             weighted_loss<LOSS, GRAD>(first, b->keep, b->add, b->factor, w, pos, up, loss, grad, &bad);
             weighted_loss<LOSS, GRAD>(second, b->keep, b->add, b->factor, w ? w + half : w, pos ? pos + half : pos,
                                       up ? up + half : up, loss + 1, grad + 1, &bad);
@@ -333,13 +339,11 @@ template <class T> double binary(BinaryBlock<T>* b) {
     switch (b->loss_kind) {
     case BINARY_CROSS_ENTROPY:
         if (b->weight || b->pos_weight || b->keep != 1.0)
-            return grad ? weighted_binary<T, BINARY_CROSS_ENTROPY, true>(b)
-                        : weighted_binary<T, BINARY_CROSS_ENTROPY, false>(b);
+            return grad ? weighted_binary<T, BINARY_CROSS_ENTROPY, true>(b) : weighted_binary<T, BINARY_CROSS_ENTROPY, false>(b);
         return !grad         ? plain_cross_entropy<T, false, false>(b)
                : b->upstream ? plain_cross_entropy<T, true, true>(b)
                              : plain_cross_entropy<T, true, false>(b);
-    case BINARY_BRIER:
-        return grad ? weighted_binary<T, BINARY_BRIER, true>(b) : weighted_binary<T, BINARY_BRIER, false>(b);
+    case BINARY_BRIER: return grad ? weighted_binary<T, BINARY_BRIER, true>(b) : weighted_binary<T, BINARY_BRIER, false>(b);
     default: return weighted_binary<T, BINARY_ZERO_ONE, false>(b);
     }
 }

@@ -15,22 +15,22 @@ namespace {
 template <class T> struct ExpConstants;
 template <> struct ExpConstants<float> {
     static constexpr int degree = 4;
-    static constexpr float h[degree + 1] = {
-        0x1.fffffcp-2f /* 0.49999993 */, 0x1.555490p-3f /* 0.16666520 */, 0x1.5558f8p-5f /* 0.041668400 */,
-        0x1.123b04p-7f /* 0.0083688512 */, 0x1.6a2276p-10f /* 0.0013814334 */};
+    static constexpr float h[degree + 1] = {0x1.fffffcp-2f /* 0.49999993 */, 0x1.555490p-3f /* 0.16666520 */,
+                                            0x1.5558f8p-5f /* 0.041668400 */, 0x1.123b04p-7f /* 0.0083688512 */,
+                                            0x1.6a2276p-10f /* 0.0013814334 */};
     static constexpr float log2e = 0x1.715476p+0f;     // 1.4426950
     static constexpr float ln2_high = 0x1.62e0p-1f;    // 0.69311523
     static constexpr float ln2_low = 0x1.0bfbe8p-15f;  // 3.1946185e-5
     static constexpr int exponent_shift = 23, exponent_bias = 127;
-    static constexpr float round = 0x1.8p+23f;         // adding it leaves an integer in the low bits
-    static constexpr int headroom = 32;                // e is normal down to exp(-109)
-    static constexpr float unshifted = 256.0f;         // more than twice 109, see RowScale
+    static constexpr float round = 0x1.8p+23f;  // adding it leaves an integer in the low bits
+    static constexpr int headroom = 32;         // e is normal down to exp(-109)
+    static constexpr float unshifted = 256.0f;  // more than twice 109, see RowScale
 };
 template <> struct ExpConstants<double> {
     static constexpr int degree = 9;
     static constexpr double h[degree + 1] = {
-        0x1.000000000000ap-1 /* 0.5000000000000011 */, 0x1.55555555554f8p-3 /* 0.16666666666666408 */,
-        0x1.5555555550754p-5 /* 0.041666666666528104 */, 0x1.1111111128170p-7 /* 0.0083333333334969237 */,
+        0x1.000000000000ap-1 /* 0.5000000000000011 */,     0x1.55555555554f8p-3 /* 0.16666666666666408 */,
+        0x1.5555555550754p-5 /* 0.041666666666528104 */,   0x1.1111111128170p-7 /* 0.0083333333334969237 */,
         0x1.6c16c1846fc5ap-10 /* 0.0013888888944249195 */, 0x1.a01a0128fe083p-13 /* 1.9841269502740921e-4 */,
         0x1.a019994461daep-16 /* 2.4801492438828576e-5 */, 0x1.71df271f43240p-19 /* 2.7557588421266515e-6 */,
         0x1.28ae34601dab8p-22 /* 2.7630523469856497e-7 */, 0x1.ad7e8a1bb997dp-26 /* 2.4999859827979561e-8 */};
@@ -39,7 +39,7 @@ template <> struct ExpConstants<double> {
     static constexpr double ln2_low = 0x1.3de6af278ece6p-42;
     static constexpr int exponent_shift = 52, exponent_bias = 1023;
     static constexpr double round = 0x1.8p+52;
-    static constexpr int headroom = 64;                // e is normal down to exp(-752)
+    static constexpr int headroom = 64;  // e is normal down to exp(-752)
     static constexpr double unshifted = 1536.0;
 };
 
@@ -78,7 +78,9 @@ template <class V, class T> CELOSS_INLINE RowScale<V> row_scale(V m) {
 
 // The exponential as a value and most of its rounding error: value + error is accurate to 0.5 ulp of value (0.97 ulp for
 // value alone). Valid: every x <= m, -inf, NaN.
-template <class V> struct ExpParts { V value, error; };
+template <class V> struct ExpParts {
+    V value, error;
+};
 
 template <class V, class T> CELOSS_INLINE ExpParts<V> exp_parts(V x, const RowScale<V>& row) {
     using K = ExpConstants<T>;
@@ -94,7 +96,9 @@ template <class V, class T> CELOSS_INLINE ExpParts<V> exp_parts(V x, const RowSc
 
 // The same for the maximum itself, whose e is the unit that the sum of the others is measured in: in float64 for both, as
 // value and rounding error. a = m - shift, steps = n(m). Maximum error of high + low: 0.3 ulp of float64.
-struct HighLow { F64 high, low; };
+struct HighLow {
+    F64 high, low;
+};
 
 template <class T> CELOSS_INLINE HighLow exp_of_maximum(F64 a, F64 steps) {
     using K = ExpConstants<double>;
@@ -129,9 +133,10 @@ CELOSS_INLINE F64 remainder_of(F64 numerator, F64 quotient, F64 divisor) {
 // Maximum error: 1.9 ulp of float64; with EXACT 0.8 ulp.
 template <bool EXACT> CELOSS_INLINE F64 log1p_ratio(HighLow rest, HighLow unit) {
     using K = ExpConstants<double>;
-    constexpr double p[] = {0x1.555555555555p-1 /* 2/3 */, 0x1.999999999c304p-2 /* 2/5 */, 0x1.2492492187ee9p-2 /* 2/7 */,
-        0x1.c71c750275af3p-3 /* 2/9 */, 0x1.745c2b8daed4bp-3 /* 2/11 */, 0x1.3b3a14d6c586fp-3 /* 0.1539194 */,
-        0x1.0d7f91ccecc8dp-3 /* 0.1315910 */, 0x1.1d8ff751692f9p-3 /* 0.1394347 */};
+    constexpr double p[] = {0x1.555555555555p-1 /* 2/3 */,        0x1.999999999c304p-2 /* 2/5 */,
+                            0x1.2492492187ee9p-2 /* 2/7 */,       0x1.c71c750275af3p-3 /* 2/9 */,
+                            0x1.745c2b8daed4bp-3 /* 2/11 */,      0x1.3b3a14d6c586fp-3 /* 0.1539194 */,
+                            0x1.0d7f91ccecc8dp-3 /* 0.1315910 */, 0x1.1d8ff751692f9p-3 /* 0.1394347 */};
     F64 total = unit.high + rest.high;
     // The bits of a positive float64 are a piecewise linear logarithm, off by less than 0.09: their difference rounds to k.
     M64 k_bits = (((M64)total - (M64)unit.high) + ((int64_t)1 << 51)) >> 52;

@@ -62,10 +62,9 @@ template <class T> void row_argmax(const T* x, ptrdiff_t classes, T* m, ptrdiff_
     for (Int group = 0; j + VECTORS * W <= classes; j += VECTORS * W, ++group) {
         V v[VECTORS];
         // A page ahead, where the hardware's own prefetching ends (10 to 20 % on rows from memory).
-        _Pragma("GCC unroll 8") for (int k = 0; k < VECTORS; ++k)
-            __builtin_prefetch((const char*)(x + j + k * W) + 4096);
-        _Pragma("GCC unroll 8") for (int k = 0; k < VECTORS; ++k) v[k] = load(x + j + k * W);
-        _Pragma("GCC unroll 8") for (int k = 0; k < VECTORS; ++k) zero[k & 1] = fma(v[k], V{}, zero[k & 1]);
+        UNROLL_8 for (int k = 0; k < VECTORS; ++k) __builtin_prefetch((const char*)(x + j + k * W) + 4096);
+        UNROLL_8 for (int k = 0; k < VECTORS; ++k) v[k] = load(x + j + k * W);
+        UNROLL_8 for (int k = 0; k < VECTORS; ++k) zero[k & 1] = fma(v[k], V{}, zero[k & 1]);
         const V top = max_or_nan(max_or_nan(max_or_nan(v[0], v[1]), max_or_nan(v[2], v[3])),
                                  max_or_nan(max_or_nan(v[4], v[5]), max_or_nan(v[6], v[7])));
         group_of_best = (top > best) ? M{} + group : group_of_best;
@@ -111,8 +110,7 @@ template <class T> void argmax(const Tile<T>* x, T* m, ptrdiff_t* where, int64_t
     typedef typename VectorOf<T>::Int Int;
     constexpr int W = lanes_of<T>();
     if (x->class_stride == 1) {
-        for (ptrdiff_t i = 0; i < x->rows; ++i)
-            row_argmax(x->at + i * x->row_stride, x->classes, m + i, where + i, first + i);
+        for (ptrdiff_t i = 0; i < x->rows; ++i) row_argmax(x->at + i * x->row_stride, x->classes, m + i, where + i, first + i);
         return;
     }
     for (ptrdiff_t i = 0; i < x->rows; i += W) {
@@ -212,11 +210,13 @@ template <class F> CELOSS_INLINE void each_wide_vector(ptrdiff_t n, F f) {
 // relative error 2^-39.6. Exactly 1 at 0. Maximum error: 2^-39.
 CELOSS_INLINE F64 exp_of_distance(F64 d) {
     using K = ExpConstants<double>;
-    constexpr double h[] = {
-        0x1.000000005f0b8p-1 /* 0.50000000004322143 */, 0x1.5555557e48bedp-3 /* 0.16666666785849263 */,
-        0x1.5555541b92decp-5 /* 0.041666664383764956 */, 0x1.1110a18a72764p-7 /* 0.0083332814000589076 */,
-        0x1.6c18d5f6ee891p-10 /* 0.0013889198869337131 */, 0x1.a186bc35ec233p-13 /* 1.9909205883329866e-4 */,
-        0x1.9e88e315a162fp-16 /* 2.4708194436692622e-5 */};
+    constexpr double h[] = {0x1.000000005f0b8p-1 /* 0.50000000004322143 */,
+                            0x1.5555557e48bedp-3 /* 0.16666666785849263 */,
+                            0x1.5555541b92decp-5 /* 0.041666664383764956 */,
+                            0x1.1110a18a72764p-7 /* 0.0083332814000589076 */,
+                            0x1.6c18d5f6ee891p-10 /* 0.0013889198869337131 */,
+                            0x1.a186bc35ec233p-13 /* 1.9909205883329866e-4 */,
+                            0x1.9e88e315a162fp-16 /* 2.4708194436692622e-5 */};
     const F64 round = F64{} + (K::round + K::exponent_bias);
     d = max_or_nan(F64{} - 700.0, d);
     const F64 z = fma(d, F64{} + K::log2e, round);
@@ -263,8 +263,8 @@ void brier_exp_f32(const Tile<float>* x, const Tile<double>* e, const float* m, 
 // With e_ij the exponentials, first_i where the maximum is, and d_ij = p_ij - q'_ij, q' = keep q + add (no q: q' = 0),
 // over all classes but first_i:  squares_i = sum d_ij^2;  moment_i = sum p_ij d_ij.
 template <class T>
-void brier_sums(const Tile<double>* e, const Blend<T>* blend, const int64_t* first, const double* inverse,
-                double* squares, double* moment) {
+void brier_sums(const Tile<double>* e, const Blend<T>* blend, const int64_t* first, const double* inverse, double* squares,
+                double* moment) {
     constexpr int W = lanes_of<double>();
     const F64 keep = F64{} + blend->keep, add = F64{} + blend->add;
     if (e->class_stride == 1) {
@@ -307,8 +307,8 @@ void brier_sums(const Tile<double>* e, const Blend<T>* blend, const int64_t* fir
 
 // g_ij = a_i p_ij (d_ij - mean_i), with d as in brier_sums. g may be e.
 template <class T>
-void brier_gradient(const Tile<double>* e, const Tile<T>* g, const Blend<T>* blend, const double* inverse,
-                    const double* a, const double* mean) {
+void brier_gradient(const Tile<double>* e, const Tile<T>* g, const Blend<T>* blend, const double* inverse, const double* a,
+                    const double* mean) {
     constexpr int W = lanes_of<double>();
     const F64 keep = F64{} + blend->keep, add = F64{} + blend->add;
     if (e->class_stride == 1) {

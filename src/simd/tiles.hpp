@@ -54,17 +54,31 @@ template <class T> T read_number(const char* from, int storage) {
 
 template <class T> void write_number(T value, char* to, int storage) {
     switch (storage) {
-    case STORED_FLOAT64: { double v = (double)value; __builtin_memcpy(to, &v, sizeof v); return; }
-    case STORED_FLOAT16: { uint16_t v = half_of_float((float)value); __builtin_memcpy(to, &v, sizeof v); return; }
-    case STORED_BFLOAT16: { uint16_t v = bfloat_of_float((float)value); __builtin_memcpy(to, &v, sizeof v); return; }
-    default: { float v = (float)value; __builtin_memcpy(to, &v, sizeof v); return; }
+    case STORED_FLOAT64: {
+        double v = (double)value;
+        __builtin_memcpy(to, &v, sizeof v);
+        return;
+    }
+    case STORED_FLOAT16: {
+        uint16_t v = half_of_float((float)value);
+        __builtin_memcpy(to, &v, sizeof v);
+        return;
+    }
+    case STORED_BFLOAT16: {
+        uint16_t v = bfloat_of_float((float)value);
+        __builtin_memcpy(to, &v, sizeof v);
+        return;
+    }
+    default: {
+        float v = (float)value;
+        __builtin_memcpy(to, &v, sizeof v);
+        return;
+    }
     }
 }
 
 constexpr ptrdiff_t item_size(int storage) { return storage == STORED_FLOAT64 ? 8 : storage == STORED_FLOAT32 ? 4 : 2; }
-template <class T> constexpr bool is_native(int storage) {
-    return storage == (sizeof(T) == 8 ? STORED_FLOAT64 : STORED_FLOAT32);
-}
+template <class T> constexpr bool is_native(int storage) { return storage == (sizeof(T) == 8 ? STORED_FLOAT64 : STORED_FLOAT32); }
 
 // ---- a run of numbers ------------------------------------------------------------------------------------------------
 
@@ -72,9 +86,7 @@ template <class T> constexpr bool is_native(int storage) {
 typedef uint16_t U16 __attribute__((vector_size(CELOSS_VECTOR_BYTES / 2)));
 typedef uint32_t U32 __attribute__((vector_size(CELOSS_VECTOR_BYTES)));
 
-CELOSS_INLINE F32 floats_of_bfloats(const char* from) {
-    return (F32)(__builtin_convertvector(read_bits<U16>(from), U32) << 16);
-}
+CELOSS_INLINE F32 floats_of_bfloats(const char* from) { return (F32)(__builtin_convertvector(read_bits<U16>(from), U32) << 16); }
 CELOSS_INLINE void store_bfloats(char* to, F32 v) {
     U32 bits = (U32)v;
     U32 rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
@@ -96,7 +108,9 @@ CELOSS_INLINE void store_halves(char* to, F32 v) {
 }
 #elif defined(__aarch64__)
 #define CELOSS_HALF_VECTORS 1
-CELOSS_INLINE F32 floats_of_halves(const char* from) { return (F32)vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16((const uint16_t*)from))); }
+CELOSS_INLINE F32 floats_of_halves(const char* from) {
+    return (F32)vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16((const uint16_t*)from)));
+}
 CELOSS_INLINE void store_halves(char* to, F32 v) { vst1_u16((uint16_t*)to, vreinterpret_u16_f16(vcvt_f16_f32((float32x4_t)v))); }
 #endif
 
@@ -179,8 +193,7 @@ template <class T> constexpr int cell_of() { return 16 / (int)sizeof(T); }
 template <class T> CELOSS_INLINE typename VectorOf<T>::V gather_cells(const char* const* rows, int r, ptrdiff_t offset) {
     typename VectorOf<T>::V v;
     constexpr int cells = CELOSS_VECTOR_BYTES / 16;
-    for (int k = 0; k < cells; ++k)
-        __builtin_memcpy((char*)&v + 16 * k, rows[k * cell_of<T>() + r] + offset, 16);
+    for (int k = 0; k < cells; ++k) __builtin_memcpy((char*)&v + 16 * k, rows[k * cell_of<T>() + r] + offset, 16);
     return v;
 }
 #if defined(__AVX512F__)
@@ -256,14 +269,16 @@ CELOSS_INLINE void transpose_cells(F64* v) {
 // to[j * to_stride + i] = from[i][j] for `outer` runs of `inner` numbers, from_stride bytes apart; lanes up to the next
 // multiple of the vector's width are filled too if `fill`.
 template <class T>
-void transpose_in(const char* from, ptrdiff_t from_stride, ptrdiff_t outer, ptrdiff_t inner, T* to, ptrdiff_t to_stride, bool fill) {
+void transpose_in(const char* from, ptrdiff_t from_stride, ptrdiff_t outer, ptrdiff_t inner, T* to, ptrdiff_t to_stride,
+                  bool fill) {
     constexpr int W = lanes_of<T>(), cell = cell_of<T>();
     for (ptrdiff_t i = 0; i < outer; i += W) {
         const int count = (int)(outer - i < W ? outer - i : W);
         if (inner < cell || (count < W && !fill)) {
             for (int k = 0; k < (fill ? W : count); ++k)
                 for (ptrdiff_t j = 0; j < inner; ++j)
-                    to[j * to_stride + i + k] = read_bits<T>(from + (i + (k < count ? k : 0)) * from_stride + j * (ptrdiff_t)sizeof(T));
+                    to[j * to_stride + i + k] =
+                        read_bits<T>(from + (i + (k < count ? k : 0)) * from_stride + j * (ptrdiff_t)sizeof(T));
             continue;
         }
         const char* rows[W];
@@ -287,7 +302,8 @@ void transpose_out(const T* from, ptrdiff_t from_stride, ptrdiff_t outer, ptrdif
         if (inner < cell || count < W) {
             for (int k = 0; k < count; ++k)
                 for (ptrdiff_t j = 0; j < inner; ++j)
-                    __builtin_memcpy(to + (i + k) * to_stride + j * (ptrdiff_t)sizeof(T), from + j * from_stride + i + k, sizeof(T));
+                    __builtin_memcpy(to + (i + k) * to_stride + j * (ptrdiff_t)sizeof(T), from + j * from_stride + i + k,
+                                     sizeof(T));
             continue;
         }
         char* rows[W];
@@ -324,8 +340,7 @@ template <class T> void load_tile(const Matrix* from, const Tile<T>* to) {
             return;
         }
         const ptrdiff_t to_stride = by_class ? to->class_stride : to->row_stride;
-        if (is_native<T>(from->storage))
-            return transpose_in(from->at, stride, outer, inner, to->at, to_stride, by_class);
+        if (is_native<T>(from->storage)) return transpose_in(from->at, stride, outer, inner, to->at, to_stride, by_class);
         constexpr ptrdiff_t RUN = 64, RUNS = CELOSS_LANE_GROUP;
         T converted[RUNS * RUN];
         for (ptrdiff_t o = 0; o < outer; o += RUNS) {
@@ -339,15 +354,16 @@ template <class T> void load_tile(const Matrix* from, const Tile<T>* to) {
                 const ptrdiff_t n = inner - start < RUN ? inner - start : RUN;
                 for (ptrdiff_t r = 0; r < runs; ++r)
                     read_run(from->at + (o + r) * stride + start * size, from->storage, converted + r * RUN, n);
-                transpose_in((const char*)converted, RUN * (ptrdiff_t)sizeof(T), runs, n, to->at + start * to_stride + o, to_stride, by_class);
+                transpose_in((const char*)converted, RUN * (ptrdiff_t)sizeof(T), runs, n, to->at + start * to_stride + o,
+                             to_stride, by_class);
             }
         }
         return;
     }
     for (ptrdiff_t i = 0; i < (tile_by_class ? to->rows : padded); ++i)
         for (ptrdiff_t j = 0; j < to->classes; ++j)
-            to->at[i * to->row_stride + j * to->class_stride] = i < to->rows
-                ? read_number<T>(from->at + i * from->row_stride + j * from->class_stride, from->storage) : T(0);
+            to->at[i * to->row_stride + j * to->class_stride] =
+                i < to->rows ? read_number<T>(from->at + i * from->row_stride + j * from->class_stride, from->storage) : T(0);
 }
 
 template <class T> void store_tile(const Tile<T>* from, const Matrix* to) {
@@ -359,13 +375,11 @@ template <class T> void store_tile(const Tile<T>* from, const Matrix* to) {
         const ptrdiff_t stride = by_class ? to->row_stride : to->class_stride;
         if (by_class == tile_by_class) {
             const ptrdiff_t from_stride = by_class ? from->row_stride : from->class_stride;
-            for (ptrdiff_t o = 0; o < outer; ++o)
-                write_run(from->at + o * from_stride, to->at + o * stride, to->storage, inner);
+            for (ptrdiff_t o = 0; o < outer; ++o) write_run(from->at + o * from_stride, to->at + o * stride, to->storage, inner);
             return;
         }
         const ptrdiff_t from_stride = by_class ? from->class_stride : from->row_stride;
-        if (is_native<T>(to->storage))
-            return transpose_out(from->at, from_stride, outer, inner, to->at, stride);
+        if (is_native<T>(to->storage)) return transpose_out(from->at, from_stride, outer, inner, to->at, stride);
         constexpr ptrdiff_t RUN = 64, RUNS = CELOSS_LANE_GROUP;
         T turned[RUNS * RUN];
         for (ptrdiff_t o = 0; o < outer; o += RUNS) {
@@ -377,7 +391,8 @@ template <class T> void store_tile(const Tile<T>* from, const Matrix* to) {
             }
             for (ptrdiff_t start = 0; start < inner; start += RUN) {
                 const ptrdiff_t n = inner - start < RUN ? inner - start : RUN;
-                transpose_out(from->at + start * from_stride + o, from_stride, runs, n, (char*)turned, RUN * (ptrdiff_t)sizeof(T));
+                transpose_out(from->at + start * from_stride + o, from_stride, runs, n, (char*)turned,
+                              RUN * (ptrdiff_t)sizeof(T));
                 for (ptrdiff_t r = 0; r < runs; ++r)
                     write_run(turned + r * RUN, to->at + (o + r) * stride + start * size, to->storage, n);
             }

@@ -25,6 +25,8 @@
 
 #define CELOSS_INLINE inline __attribute__((always_inline))
 #define CELOSS_LAMBDA_INLINE __attribute__((always_inline))
+#define UNROLL_4 _Pragma("GCC unroll 4")
+#define UNROLL_8 _Pragma("GCC unroll 8")
 
 namespace {
 
@@ -44,7 +46,7 @@ typedef VectorOf<float>::V F32;
 typedef VectorOf<double>::V F64;
 typedef VectorOf<float>::M M32;
 typedef VectorOf<double>::M M64;
-typedef float F128 __attribute__((vector_size(16)));   // a quarter of a row: four floats
+typedef float F128 __attribute__((vector_size(16)));  // a quarter of a row: four floats
 typedef double D128 __attribute__((vector_size(16)));
 
 template <class T> constexpr int lanes_of() { return CELOSS_VECTOR_BYTES / (int)sizeof(T); }
@@ -164,7 +166,9 @@ CELOSS_INLINE F32 narrow(F64 low, F64 high) {
 #elif defined(__SSE2__)
 CELOSS_INLINE F64 widen_low(F32 v) { return (F64)_mm_cvtps_pd((__m128)v); }
 CELOSS_INLINE F64 widen_high(F32 v) { return (F64)_mm_cvtps_pd(_mm_movehl_ps((__m128)v, (__m128)v)); }
-CELOSS_INLINE F32 narrow(F64 low, F64 high) { return (F32)_mm_movelh_ps(_mm_cvtpd_ps((__m128d)low), _mm_cvtpd_ps((__m128d)high)); }
+CELOSS_INLINE F32 narrow(F64 low, F64 high) {
+    return (F32)_mm_movelh_ps(_mm_cvtpd_ps((__m128d)low), _mm_cvtpd_ps((__m128d)high));
+}
 #else
 CELOSS_INLINE F64 widen_low(F32 v) { return (F64)vcvt_f64_f32(vget_low_f32((float32x4_t)v)); }
 CELOSS_INLINE F64 widen_high(F32 v) { return (F64)vcvt_high_f64_f32((float32x4_t)v); }

@@ -90,9 +90,7 @@ def test_activations_are_those_of_scipy(axis, scale):
     special = pytest.importorskip("scipy.special", reason="SciPy is not installed")
     x = rng(6).normal(0, scale, (3, 40, 5))
     np.testing.assert_allclose(celoss.softmax(x, axis=axis), special.softmax(x, axis=axis), rtol=1e-13)
-    np.testing.assert_allclose(
-        celoss.log_softmax(x, axis=axis), special.log_softmax(x, axis=axis), rtol=1e-13, atol=1e-15
-    )
+    np.testing.assert_allclose(celoss.log_softmax(x, axis=axis), special.log_softmax(x, axis=axis), rtol=1e-13, atol=1e-15)
     for keepdims in (False, True):
         got = celoss.logsumexp(x, axis=axis, keepdims=keepdims)
         expected = special.logsumexp(x, axis=axis, keepdims=keepdims)

@@ -34,9 +34,7 @@ def test_scikit_learn_log_loss(weighted, classes):
     x, target = problem(classes)
     weight = np.random.default_rng(2).uniform(0, 2, len(x)) if weighted else None
     p = special.softmax(x, axis=1)
-    expected = metrics.log_loss(
-        target, p / p.sum(axis=1, keepdims=True), sample_weight=weight, labels=np.arange(classes)
-    )
+    expected = metrics.log_loss(target, p / p.sum(axis=1, keepdims=True), sample_weight=weight, labels=np.arange(classes))
     assert celoss.cross_entropy(x, target, sample_weight=weight) == pytest.approx(expected, rel=1e-12)
     total = metrics.log_loss(
         target, p / p.sum(axis=1, keepdims=True), sample_weight=weight, labels=np.arange(classes), normalize=False
@@ -69,6 +67,4 @@ def test_optax(classes):
         rtol=2e-5, atol=2e-6,
     )  # fmt: skip
     q = np.random.default_rng(4).dirichlet(np.ones(classes), len(x)).astype(np.float32)
-    np.testing.assert_allclose(
-        celoss.cross_entropy(x, q, reduction="none"), optax.softmax_cross_entropy(x, q), rtol=2e-5
-    )
+    np.testing.assert_allclose(celoss.cross_entropy(x, q, reduction="none"), optax.softmax_cross_entropy(x, q), rtol=2e-5)
