@@ -414,10 +414,7 @@ cdef void run_rows(const Call* c, Py_ssize_t n, Py_ssize_t outer, Py_ssize_t inn
                 minus[i] *= blend.add
         ops.scale(&e, &e, r.coefficient, &r.sums, minus, r.target, r.at_target)
         if r.some_ignored:
-            for i in range(rows):
-                if r.target[i] < 0:
-                    zero_classes(<char*>(e.at + i * e.row_stride), e.class_stride * <Py_ssize_t>sizeof(real), c.classes,
-                                 STORED_FLOAT64 if sizeof(real) == 8 else STORED_FLOAT32)
+            ops.put(&e, r.target, r.at_target)
     if not direct_g:
         where = matrix_at(&c.g, outer, inner)
         ops.store_tile(&e, &where)

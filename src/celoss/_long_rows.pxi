@@ -100,7 +100,8 @@ cdef void run_piece(const LongRows* job, Py_ssize_t block, char* scratch, real* 
         ops.exp_sum(&x, &e, m, &piece.where, NULL, NULL, NULL, 0, &r.sums)
     r.sums.inverse[0] = row.inverse
     r.sums.inverse_low[0] = row.inverse_low
-    ops.scale(&e, &e, &row.coefficient, &r.sums, NULL, NULL, NULL)
+    r.coefficient[0] = row.coefficient
+    ops.scale(&e, &e, r.coefficient, &r.sums, NULL, NULL, NULL)
     if blended:
         ops.subtract(&e, &blend, &row.subtracted)
     if not stored:

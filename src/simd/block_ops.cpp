@@ -12,6 +12,9 @@ namespace {
 // Vectors of a row that are worked on together.
 constexpr int GROUP = 8;
 
+// What was stored is read back from memory, not from the registers it came from: converting from memory saves shuffles.
+CELOSS_INLINE void keep_in_memory() { __asm__ volatile("" ::: "memory"); }
+
 // Into the cache, to be written soon.
 CELOSS_INLINE void prefetch(const void* at) { __builtin_prefetch(at, 1, 3); }
 
@@ -25,8 +28,7 @@ template <class T> struct ExpSum;
 template <> struct ExpSum<float> {
     F64 low{}, high{};
     F32 lost{};
-    // In two steps: the errors now, the values from where they are stored, since converting from memory saves the shuffles
-    // that converting from a register takes. (The compiler must not see through the memory.)
+    // In two steps: the errors now, the values from where they are stored (see keep_in_memory).
     CELOSS_INLINE void add_error(ExpParts<F32> exp) { lost += exp.error; }
     CELOSS_INLINE void add_stored(const float* at) {
         low += widen_low_at(at);
@@ -40,6 +42,15 @@ template <> struct ExpSum<float> {
     CELOSS_INLINE void finish() {
         low += widen_low(lost);
         high += widen_high(lost);
+    }
+    // More maxima of the rows from `row` on, one a lane.
+    CELOSS_INLINE void add_units(F32 count, const RowSums* sums, ptrdiff_t row) {
+        low += select(widen_low(count) > 0.0, widen_low(count) * load(sums->unit + row), F64{});
+        high += select(widen_high(count) > 0.0, widen_high(count) * load(sums->unit + row + lanes_of<double>()), F64{});
+    }
+    CELOSS_INLINE void put(RowSums* sums, ptrdiff_t row) const {
+        store(sums->rest + row, low);
+        store(sums->rest + row + lanes_of<double>(), high);
     }
     CELOSS_INLINE double total(double*) const { return sum_lanes<double>(low + high); }
 };
@@ -56,6 +67,15 @@ template <> struct ExpSum<double> {
         HighLow both = two_sum(sum, lost);
         sum = both.high;
         lost = both.low;
+    }
+    CELOSS_INLINE void add_units(F64 count, const RowSums* sums, ptrdiff_t row) {
+        HighLow both = two_sum(sum, select(count > 0.0, count * load(sums->unit + row), F64{}));
+        sum = both.high;
+        lost += both.low + select(count > 0.0, count * load(sums->unit_low + row), F64{});
+    }
+    CELOSS_INLINE void put(RowSums* sums, ptrdiff_t row) const {
+        store(sums->rest + row, sum);
+        store(sums->rest_low + row, lost);
     }
     // The lanes one after the other, their rounding errors apart.
     CELOSS_INLINE double total(double* low) const {
@@ -123,73 +143,80 @@ template <class T> T row_maximum(const T* x, ptrdiff_t classes, ptrdiff_t* where
     return in_groups;
 }
 
-// Of one row, the exponentials of `count` classes: stored, and added to the sum (LEAVE_OUT: but for those that attain the
-// maximum, which are counted in `maxima` instead; otherwise add_stored is left to do).
-template <class T, bool LEAVE_OUT>
-CELOSS_INLINE void exp_of_classes(const T* x, T* e, int count, const RowScale<typename VectorOf<T>::V>& row, T m, T unit,
-                                  typename VectorOf<T>::M& maxima, ExpSum<T>& sum) {
+// Of one row, the exponentials of up to a group of vectors: stored, and added to the sum. LEAVE_OUT: but for those that
+// attain the maximum, which are stored as `unit` and counted instead.
+template <class T, bool SHIFTED, bool LEAVE_OUT>
+CELOSS_INLINE ptrdiff_t exp_of_group(const T* x, T* e, ptrdiff_t classes, const RowScale<typename VectorOf<T>::V>& row, T m,
+                                     T unit, ExpSum<T>& sum) {
     typedef typename VectorOf<T>::V V;
     typedef typename VectorOf<T>::M M;
-    const bool full = count == lanes_of<T>();
-    V v = full ? load(x) : load_first(x, count, (T)-__builtin_inff());
-    ExpParts<V> exp = exp_parts<V, T>(v, row);
-    M attains{};
-    V stored = exp.value;
-    if (LEAVE_OUT) {
-        attains = v == splat<T>(m);
-        stored = select(attains, splat<T>(unit), stored);
+    constexpr int W = lanes_of<T>();
+    M attains[GROUP + 1], left_out{};
+    int full = 0;
+    for (; full < GROUP && (full + 1) * W <= classes; ++full) {
+        V v = load(x + full * W);
+        if (LEAVE_OUT) {
+            attains[full] = v == splat<T>(m);
+            left_out -= attains[full];
+            v = select(attains[full], minus_infinity<T>(), v);
+        }
+        const ExpParts<V> exp = exp_parts<V, T, SHIFTED>(v, row);
+        store(e + full * W, exp.value);
+        sum.add_error(exp);
     }
-    if (full) store(e, stored);
-    else store_first(e, count, stored);
-    if (LEAVE_OUT) {
-        maxima -= attains;
-        exp.value = (V)((M)exp.value & ~attains);
-        exp.error = (V)((M)exp.error & ~attains);
+    keep_in_memory();
+    for (int k = 0; k < full; ++k) sum.add_stored(e + k * W);
+    const int count = (int)(classes - full * W);
+    if (full < GROUP && count > 0) {
+        V v = load_first(x + full * W, count, (T)-__builtin_inff());
+        if (LEAVE_OUT) {
+            attains[full] = v == splat<T>(m);
+            left_out -= attains[full];
+            v = select(attains[full], minus_infinity<T>(), v);
+        }
+        const ExpParts<V> exp = exp_parts<V, T, SHIFTED>(v, row);
+        sum.add(exp);
+        store_first(e + full * W, count, LEAVE_OUT ? select(attains[full], splat<T>(unit), exp.value) : exp.value);
     }
-    if (LEAVE_OUT) sum.add(exp);
-    else sum.add_error(exp);
+    if (!LEAVE_OUT) return 0;
+    for (int k = 0; k < full; ++k) store(e + k * W, select(attains[k], splat<T>(unit), load(e + k * W)));
+    typename VectorOf<T>::Int lane[W];
+    __builtin_memcpy(lane, &left_out, sizeof lane);
+    ptrdiff_t maxima = 0;
+    for (int k = 0; k < W; ++k) maxima += (ptrdiff_t)lane[k];
+    return maxima;
 }
 
 // Returns the sum; `maxima`: how often the maximum was left out. Not STORE: e is room for a group of vectors.
-template <class T, bool STORE>
+template <class T, bool STORE, bool SHIFTED>
 double row_exp_sum(const T* x, T* e, ptrdiff_t classes, T m, T unit, ptrdiff_t where,
                    const RowScale<typename VectorOf<T>::V>& row, ptrdiff_t* maxima, double* low, const T* next_x,
                    const T* next_e) {
-    typedef typename VectorOf<T>::M M;
+    typedef typename VectorOf<T>::V V;
     constexpr int W = lanes_of<T>();
     ExpSum<T> sum;
-    M left_out{};
-    ptrdiff_t j = 0;
-    for (; j + GROUP * W <= classes; j += GROUP * W) {
+    *maxima = 0;
+    for (ptrdiff_t j = 0; j < classes; j += GROUP * W) {
         T* to = STORE ? e + j : e;
         if (next_x)
             for (int k = 0; k < GROUP; ++k) prefetch(next_x + j + k * W);
         if (STORE && next_e)
             for (int k = 0; k < GROUP; ++k) prefetch(next_e + j + k * W);
         if (j == where) {
-            for (int k = 0; k < GROUP; ++k) exp_of_classes<T, true>(x + j + k * W, to + k * W, W, row, m, unit, left_out, sum);
-        } else {
-            UNROLL_8 for (int k = 0; k < GROUP; ++k)
-                exp_of_classes<T, false>(x + j + k * W, to + k * W, W, row, m, unit, left_out, sum);
-            __asm__ volatile("" ::: "memory");
+            *maxima = exp_of_group<T, SHIFTED, true>(x + j, to, classes - j, row, m, unit, sum);
+        } else if (j + GROUP * W <= classes) {
+            UNROLL_8 for (int k = 0; k < GROUP; ++k) {
+                const ExpParts<V> exp = exp_parts<V, T, SHIFTED>(load(x + j + k * W), row);
+                store(to + k * W, exp.value);
+                sum.add_error(exp);
+            }
+            keep_in_memory();
             UNROLL_8 for (int k = 0; k < GROUP; ++k) sum.add_stored(to + k * W);
+        } else {
+            exp_of_group<T, SHIFTED, false>(x + j, to, classes - j, row, m, unit, sum);
         }
     }
-    const bool here = j == where;
-    for (; j < classes; j += W) {
-        const int count = (int)(classes - j < W ? classes - j : W);
-        T* to = STORE ? e + j : e;
-        if (next_x) prefetch(next_x + j);
-        if (STORE && next_e) prefetch(next_e + j);
-        if (count < W) exp_of_classes<T, true>(x + j, to, count, row, here ? m : (T)__builtin_nanf(""), unit, left_out, sum);
-        else exp_of_classes<T, true>(x + j, to, W, row, here ? m : (T)__builtin_nanf(""), unit, left_out, sum);
-    }
     sum.finish();
-    typename VectorOf<T>::Int lane[W];
-    __builtin_memcpy(lane, &left_out, sizeof lane);
-    ptrdiff_t count = 0;
-    for (int k = 0; k < W; ++k) count += (ptrdiff_t)lane[k];
-    *maxima = count;
     return sum.total(low);
 }
 
@@ -200,21 +227,10 @@ template <class T> struct RowFactor {
     typedef typename VectorOf<T>::V V;
     V high, low, smallest;
 
-    // a * inverse of the row's sum, for one row in all lanes.
+    // One row's, in all lanes.
+    CELOSS_INLINE RowFactor(T h, T l, T s) : high(splat<T>(h)), low(splat<T>(l)), smallest(splat<T>(s)) {}
+    // a * inverse of the row's sum, of the rows from `row` on, one a lane.
     CELOSS_INLINE RowFactor(const double* a, const RowSums* sums, ptrdiff_t row) {
-        const double factor = a[row] * sums->inverse[row];
-        const T top = (T)factor;
-        high = splat<T>(top);
-        if constexpr (sizeof(T) == 4) {
-            low = splat<T>((T)(factor - (double)top));
-        } else {
-            const F64 lost = remainder_of(splat(-factor), splat(-a[row]), splat(sums->inverse[row]));
-            low = lost + a[row] * sums->inverse_low[row];
-        }
-        finish();
-    }
-    // Of the rows from `row` on, one a lane.
-    CELOSS_INLINE RowFactor(const double* a, const RowSums* sums, ptrdiff_t row, V*) {
         constexpr int W = lanes_of<double>();
         const F64 a0 = load(a + row), inverse0 = load(sums->inverse + row), factor0 = a0 * inverse0;
         if constexpr (sizeof(T) == 4) {
@@ -225,9 +241,6 @@ template <class T> struct RowFactor {
             high = factor0;
             low = fma(a0, load(sums->inverse_low + row), remainder_of(-factor0, -a0, inverse0));
         }
-        finish();
-    }
-    CELOSS_INLINE void finish() {
         low = select(low - low == V{}, low, V{});  // an infinite or NaN factor has no low part
         smallest = smallest_normal<T>() / absolute(high);
     }
@@ -243,14 +256,15 @@ template <class T> struct RowFactor {
     }
 };
 
-template <class T>
-void row_scale_by(const T* e, T* g, ptrdiff_t classes, const RowFactor<T>& factor, typename VectorOf<T>::V minus) {
+template <class T, bool MINUS> void row_scale_by(const T* e, T* g, ptrdiff_t classes, const RowFactor<T>& factor, T minus) {
+    typedef typename VectorOf<T>::V V;
     constexpr int W = lanes_of<T>();
+    const auto scaled = [&](V v) CELOSS_LAMBDA_INLINE { return MINUS ? factor.times(v) - splat<T>(minus) : factor.times(v); };
     ptrdiff_t j = 0;
     for (; j + 4 * W <= classes; j += 4 * W)
-        UNROLL_4 for (int k = 0; k < 4; ++k) store(g + j + k * W, factor.times(load(e + j + k * W)) - minus);
-    for (; j + W <= classes; j += W) store(g + j, factor.times(load(e + j)) - minus);
-    if (j < classes) store_first(g + j, (int)(classes - j), factor.times(load_first(e + j, (int)(classes - j), T(0))) - minus);
+        UNROLL_4 for (int k = 0; k < 4; ++k) store(g + j + k * W, scaled(load(e + j + k * W)));
+    for (; j + W <= classes; j += W) store(g + j, scaled(load(e + j)));
+    if (j < classes) store_first(g + j, (int)(classes - j), scaled(load_first(e + j, (int)(classes - j), T(0))));
 }
 
 // ---- rows as lanes: one vector holds the same class of many rows ---------------------------------------------------------
@@ -262,14 +276,6 @@ template <class T> void lanes_maximum(const Tile<T>& x, T* m) {
         for (ptrdiff_t j = 1; j < x.classes; ++j) best = max_or_nan(best, load(x.at + j * x.class_stride + i));
         store(m + i, best);
     }
-}
-
-// Targets of the rows from `target` on, one a lane.
-template <class T> CELOSS_INLINE typename VectorOf<T>::M load_targets(const int64_t* target) {
-    typedef int64_t Wide __attribute__((vector_size(8 * lanes_of<T>())));
-    Wide wide;
-    __builtin_memcpy(&wide, target, sizeof wide);
-    return __builtin_convertvector(wide, typename VectorOf<T>::M);
 }
 
 // unit of the rows from i on, one a lane; also as numbers of the arithmetic type.
@@ -290,53 +296,60 @@ CELOSS_INLINE typename VectorOf<T>::V store_units(typename VectorOf<T>::V a, typ
     }
 }
 
+// Targets of the rows from `target` on, one a lane.
+template <class T> CELOSS_INLINE typename VectorOf<T>::M load_targets(const int64_t* target) {
+    typedef int64_t Wide __attribute__((vector_size(8 * lanes_of<T>())));
+    Wide wide;
+    __builtin_memcpy(&wide, target, sizeof wide);
+    return __builtin_convertvector(wide, typename VectorOf<T>::M);
+}
+
+// The classes of the rows from i on, one row a lane. Every maximum is left out of the sum, and stored as the unit.
+template <class T, bool STORE, bool TARGET, bool SHIFTED>
+CELOSS_INLINE void lanes_exp(const Tile<T>& x, const Tile<T>& e, ptrdiff_t i, typename VectorOf<T>::V top,
+                             const RowScale<typename VectorOf<T>::V>& row, const int64_t* target, T* x_t, T* e_t, RowSums* sums) {
+    typedef typename VectorOf<T>::V V;
+    typedef typename VectorOf<T>::M M;
+    typedef typename VectorOf<T>::Int Int;
+    const V unit = store_units<T>(top - row.shift, row.steps, sums, i);
+    const T* from = x.at + i;
+    T* to = STORE ? e.at + i : nullptr;
+    ExpSum<T> sum;
+    M maxima{}, wanted{};
+    V logit{}, exponential{};
+    if (TARGET) wanted = load_targets<T>(target + i);
+    for (ptrdiff_t j = 0; j < x.classes; ++j, from += x.class_stride) {
+        const V v = load(from);
+        const M attains = v == top;
+        maxima = one_more(maxima, attains);
+        const ExpParts<V> exp = exp_parts<V, T, SHIFTED>(v, row);
+        sum.add({without(exp.value, attains), without(exp.error, attains)});
+        if (STORE) {
+            const V stored = select(attains, unit, exp.value);
+            store(to, stored);
+            to += e.class_stride;
+            if (TARGET) exponential = select(wanted == (Int)j, stored, exponential);
+        }
+        if (TARGET) logit = select(wanted == (Int)j, v, logit);
+    }
+    sum.finish();
+    if (any_lane(maxima > 1)) sum.add_units(__builtin_convertvector(maxima - 1, V), sums, i);
+    if (TARGET) {
+        store(x_t + i, logit);
+        if (STORE) store(e_t + i, exponential);
+    }
+    sum.put(sums, i);
+}
+
 // Per-row results are stored for whole vectors of rows: RowSums has room for them.
 template <class T, bool STORE, bool TARGET>
 void lanes_exp_sum(const Tile<T>& x, const Tile<T>& e, const T* m, const int64_t* target, T* x_t, T* e_t, RowSums* sums) {
     typedef typename VectorOf<T>::V V;
-    typedef typename VectorOf<T>::M M;
-    typedef typename VectorOf<T>::Int Int;
-    constexpr int W = lanes_of<T>(), half = lanes_of<double>();
-    for (ptrdiff_t i = 0; i < x.rows; i += W) {
+    for (ptrdiff_t i = 0; i < x.rows; i += lanes_of<T>()) {
         const V top = load(m + i);
         const RowScale<V> row = row_scale<V, T>(top);
-        const V unit = store_units<T>(top - row.shift, row.steps, sums, i);
-        const T* from = x.at + i;
-        T* to = STORE ? e.at + i : nullptr;
-        ExpSum<T> sum;
-        M waiting = ~M{};  // lanes whose maximum has not come by
-        M wanted{};
-        V logit{}, exponential{};
-        if (TARGET) wanted = load_targets<T>(target + i);
-        for (ptrdiff_t j = 0; j < x.classes; ++j, from += x.class_stride) {
-            V v = load(from);
-            ExpParts<V> exp = exp_parts<V, T>(v, row);
-            M attains = v == top;
-            if (STORE) {
-                V stored = select(attains, unit, exp.value);
-                store(to, stored);
-                to += e.class_stride;
-                if (TARGET) exponential = select(wanted == (Int)j, stored, exponential);
-            }
-            if (TARGET) logit = select(wanted == (Int)j, v, logit);
-            M first = attains & waiting;
-            waiting &= ~first;
-            exp.value = (V)((M)exp.value & ~first);
-            exp.error = (V)((M)exp.error & ~first);
-            sum.add(exp);
-        }
-        sum.finish();
-        if (TARGET) {
-            store(x_t + i, logit);
-            if (STORE) store(e_t + i, exponential);
-        }
-        if constexpr (sizeof(T) == 4) {
-            store(sums->rest + i, sum.low);
-            store(sums->rest + i + half, sum.high);
-        } else {
-            store(sums->rest + i, sum.sum);
-            store(sums->rest_low + i, sum.lost);
-        }
+        if (any_lane(row.shift != V{})) lanes_exp<T, STORE, TARGET, true>(x, e, i, top, row, target, x_t, e_t, sums);
+        else lanes_exp<T, STORE, TARGET, false>(x, e, i, top, row, target, x_t, e_t, sums);
     }
 }
 
@@ -346,7 +359,7 @@ template <class T> CELOSS_INLINE typename VectorOf<T>::V load_narrowed(const dou
     else return load(from);
 }
 
-template <class T, bool TARGET>
+template <class T, bool MINUS, bool TARGET>
 void lanes_scale(const Tile<T>& e, const Tile<T>& g, const double* a, const RowSums* sums, const double* minus,
                  const int64_t* target, const double* at_target) {
     typedef typename VectorOf<T>::V V;
@@ -354,8 +367,8 @@ void lanes_scale(const Tile<T>& e, const Tile<T>& g, const double* a, const RowS
     typedef typename VectorOf<T>::Int Int;
     constexpr int W = lanes_of<T>();
     for (ptrdiff_t i = 0; i < e.rows; i += W) {
-        const RowFactor<T> factor(a, sums, i, (V*)nullptr);
-        const V less = minus ? load_narrowed<T>(minus + i) : V{};
+        const RowFactor<T> factor(a, sums, i);
+        const V less = MINUS ? load_narrowed<T>(minus + i) : V{};
         M wanted{};
         V there{};
         if (TARGET) {
@@ -365,7 +378,8 @@ void lanes_scale(const Tile<T>& e, const Tile<T>& g, const double* a, const RowS
         const T* from = e.at + i;
         T* to = g.at + i;
         for (ptrdiff_t j = 0; j < e.classes; ++j, from += e.class_stride, to += g.class_stride) {
-            V v = factor.times(load(from)) - less;
+            V v = factor.times(load(from));
+            if (MINUS) v -= less;
             if (TARGET) v = select(wanted == (Int)j, there, v);
             store(to, v);
         }
@@ -379,48 +393,54 @@ template <class T> void maximum(const Tile<T>* x, T* m, ptrdiff_t* where) {
     for (ptrdiff_t i = 0; i < x->rows; ++i) m[i] = row_maximum(x->at + i * x->row_stride, x->classes, where + i);
 }
 
-// unit, for rows of which each has its classes in the vectors' lanes.
-template <class T> void units_of_rows(ptrdiff_t n, const T* m, RowSums* sums) {
+// How each of a block's rows is exponentiated, for rows of which each has its classes in the vectors' lanes.
+template <class T> struct BlockScale {
     typedef typename VectorOf<T>::V V;
-    constexpr int W = lanes_of<T>();
-    for (ptrdiff_t i = 0; i < n; i += W) {
-        const V top = load_first(m + i, (int)(n - i < W ? n - i : W), T(0));
-        const RowScale<V> row = row_scale<V, T>(top);
-        store_units<T>(top - row.shift, row.steps, sums, i);
+    T shift[CELOSS_BLOCK_ROWS], lowest[CELOSS_BLOCK_ROWS], round[CELOSS_BLOCK_ROWS], unit[CELOSS_BLOCK_ROWS];
+
+    BlockScale(ptrdiff_t n, const T* m, RowSums* sums) {
+        constexpr int W = lanes_of<T>();
+        for (ptrdiff_t i = 0; i < n; i += W) {
+            const V top = load_first(m + i, (int)(n - i < W ? n - i : W), T(0));
+            const RowScale<V> rows = row_scale<V, T>(top);
+            store(shift + i, rows.shift);
+            store(lowest + i, rows.lowest);
+            store(round + i, rows.round);
+            store(unit + i, store_units<T>(top - rows.shift, rows.steps, sums, i));
+        }
     }
-}
+    CELOSS_INLINE RowScale<V> row(ptrdiff_t i) const {
+        return {splat<T>(shift[i]), splat<T>(lowest[i]), splat<T>(round[i]), V{}};
+    }
+};
 
 template <class T>
 void exp_sum(const Tile<T>* x, const Tile<T>* e, const T* m, const ptrdiff_t* where, const int64_t* target, T* x_t, T* e_t,
              ptrdiff_t ahead, RowSums* sums) {
     if (x->class_stride != 1) {
-        if (e->at)
-            return target ? lanes_exp_sum<T, true, true>(*x, *e, m, target, x_t, e_t, sums)
-                          : lanes_exp_sum<T, true, false>(*x, *e, m, target, x_t, e_t, sums);
-        return target ? lanes_exp_sum<T, false, true>(*x, *e, m, target, x_t, e_t, sums)
-                      : lanes_exp_sum<T, false, false>(*x, *e, m, target, x_t, e_t, sums);
+        const auto lanes = e->at    ? target ? lanes_exp_sum<T, true, true> : lanes_exp_sum<T, true, false>
+                           : target ? lanes_exp_sum<T, false, true>
+                                    : lanes_exp_sum<T, false, false>;
+        return lanes(*x, *e, m, target, x_t, e_t, sums);
     }
     typedef typename VectorOf<T>::V V;
     alignas(64) T room[GROUP * lanes_of<T>()];
-    units_of_rows(x->rows, m, sums);
+    const BlockScale<T> scale(x->rows, m, sums);
     for (ptrdiff_t i = 0; i < x->rows; ++i) {
         const T* from = x->at + i * x->row_stride;
         const T* next_x = i < ahead ? from + x->rows * x->row_stride : nullptr;
-        const RowScale<V> row = row_scale<V, T>(splat<T>(m[i]));
+        const RowScale<V> row = scale.row(i);
         const ptrdiff_t t = target && target[i] >= 0 ? (ptrdiff_t)target[i] : 0;
-        const T unit = (T)sums->unit[i];
-        double* low = sums->rest_low + i;
-        ptrdiff_t maxima;
+        T* to = e->at ? e->at + i * e->row_stride : room;
+        const T* next_e = next_x && e->at && e->at != x->at ? to + x->rows * e->row_stride : nullptr;
+        const auto row_sum = e->at ? scale.shift[i] != 0 ? row_exp_sum<T, true, true> : row_exp_sum<T, true, false>
+                             : scale.shift[i] != 0 ? row_exp_sum<T, false, true>
+                                                   : row_exp_sum<T, false, false>;
         if (target) x_t[i] = from[t];
-        if (e->at) {
-            T* to = e->at + i * e->row_stride;
-            const T* next_e = next_x && e->at != x->at ? to + x->rows * e->row_stride : nullptr;
-            sums->rest[i] = row_exp_sum<T, true>(from, to, x->classes, m[i], unit, where[i], row, &maxima, low, next_x, next_e);
-            if (target) e_t[i] = to[t];
-        } else {
-            sums->rest[i] =
-                row_exp_sum<T, false>(from, room, x->classes, m[i], unit, where[i], row, &maxima, low, next_x, nullptr);
-        }
+        ptrdiff_t maxima;
+        sums->rest[i] =
+            row_sum(from, to, x->classes, m[i], scale.unit[i], where[i], row, &maxima, sums->rest_low + i, next_x, next_e);
+        if (target && e->at) e_t[i] = to[t];
         if (where[i] >= 0 && maxima > 1) sums->rest[i] += (double)(maxima - 1) * sums->unit[i];  // the others among them
     }
 }
@@ -480,14 +500,27 @@ template <class T> void put(const Tile<T>* g, const int64_t* target, const doubl
 template <class T>
 void scale(const Tile<T>* e, const Tile<T>* g, const double* a, const RowSums* sums, const double* minus, const int64_t* target,
            const double* at_target) {
-    if (e->class_stride != 1)
-        return target ? lanes_scale<T, true>(*e, *g, a, sums, minus, target, at_target)
-                      : lanes_scale<T, false>(*e, *g, a, sums, minus, target, at_target);
-    for (ptrdiff_t i = 0; i < e->rows; ++i) {
-        const RowFactor<T> factor(a, sums, i);
-        const T* from = e->at + i * e->row_stride;
-        T* to = g->at + i * g->row_stride;
-        row_scale_by(from, to, e->classes, factor, splat<T>(minus ? (T)minus[i] : T(0)));
+    typedef typename VectorOf<T>::V V;
+    constexpr int W = lanes_of<T>();
+    if (e->class_stride != 1) {
+        const auto lanes = minus    ? target ? lanes_scale<T, true, true> : lanes_scale<T, true, false>
+                           : target ? lanes_scale<T, false, true>
+                                    : lanes_scale<T, false, false>;
+        return lanes(*e, *g, a, sums, minus, target, at_target);
+    }
+    for (ptrdiff_t first = 0; first < e->rows; first += W) {
+        const RowFactor<T> factors(a, sums, first);
+        T high[W], low[W], smallest[W];
+        store(high, factors.high);
+        store(low, factors.low);
+        store(smallest, factors.smallest);
+        for (ptrdiff_t i = first; i < e->rows && i < first + W; ++i) {
+            const RowFactor<T> factor(high[i - first], low[i - first], smallest[i - first]);
+            const T* from = e->at + i * e->row_stride;
+            T* to = g->at + i * g->row_stride;
+            if (minus) row_scale_by<T, true>(from, to, e->classes, factor, (T)minus[i]);
+            else row_scale_by<T, false>(from, to, e->classes, factor, T(0));
+        }
     }
     if (target) put(g, target, at_target);
 }

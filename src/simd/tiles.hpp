@@ -266,13 +266,34 @@ CELOSS_INLINE void transpose_cells(F64* v) {
     v[0] = a;
 }
 
+// Short runs, one right behind the other: to[j * to_stride + i] = from[i * INNER + j], and back. Left to the
+// compiler, which knows a good shuffle for each level.
+template <int INNER, class T> void part_short_runs(const char* from, ptrdiff_t outer, T* __restrict to, ptrdiff_t to_stride) {
+    for (ptrdiff_t i = 0; i < outer; ++i)
+        for (int j = 0; j < INNER; ++j) to[j * to_stride + i] = read_bits<T>(from + (i * INNER + j) * (ptrdiff_t)sizeof(T));
+}
+template <int INNER, class T>
+void join_short_runs(const T* __restrict from, ptrdiff_t from_stride, ptrdiff_t outer, char* __restrict to) {
+    for (ptrdiff_t i = 0; i < outer; ++i)
+        for (int j = 0; j < INNER; ++j)
+            __builtin_memcpy(to + (i * INNER + j) * (ptrdiff_t)sizeof(T), from + j * from_stride + i, sizeof(T));
+}
+
 // to[j * to_stride + i] = from[i][j] for `outer` runs of `inner` numbers, from_stride bytes apart; lanes up to the next
 // multiple of the vector's width are filled too if `fill`.
 template <class T>
 void transpose_in(const char* from, ptrdiff_t from_stride, ptrdiff_t outer, ptrdiff_t inner, T* to, ptrdiff_t to_stride,
                   bool fill) {
     constexpr int W = lanes_of<T>(), cell = cell_of<T>();
-    for (ptrdiff_t i = 0; i < outer; i += W) {
+    ptrdiff_t i = 0;
+    if (inner <= 4 && from_stride == inner * (ptrdiff_t)sizeof(T)) {
+        i = outer / W * W;
+        if (inner == 1) part_short_runs<1>(from, i, to, to_stride);
+        else if (inner == 2) part_short_runs<2>(from, i, to, to_stride);
+        else if (inner == 3) part_short_runs<3>(from, i, to, to_stride);
+        else part_short_runs<4>(from, i, to, to_stride);
+    }
+    for (; i < outer; i += W) {
         const int count = (int)(outer - i < W ? outer - i : W);
         if (inner < cell || (count < W && !fill)) {
             for (int k = 0; k < (fill ? W : count); ++k)
@@ -297,7 +318,16 @@ void transpose_in(const char* from, ptrdiff_t from_stride, ptrdiff_t outer, ptrd
 template <class T>
 void transpose_out(const T* from, ptrdiff_t from_stride, ptrdiff_t outer, ptrdiff_t inner, char* to, ptrdiff_t to_stride) {
     constexpr int W = lanes_of<T>(), cell = cell_of<T>();
-    for (ptrdiff_t i = 0; i < outer; i += W) {
+    ptrdiff_t i = 0;
+    if ((inner <= 4 || inner == 8) && to_stride == inner * (ptrdiff_t)sizeof(T)) {
+        i = outer / W * W;
+        if (inner == 1) join_short_runs<1>(from, from_stride, i, to);
+        else if (inner == 2) join_short_runs<2>(from, from_stride, i, to);
+        else if (inner == 3) join_short_runs<3>(from, from_stride, i, to);
+        else if (inner == 4) join_short_runs<4>(from, from_stride, i, to);
+        else join_short_runs<8>(from, from_stride, i, to);
+    }
+    for (; i < outer; i += W) {
         const int count = (int)(outer - i < W ? outer - i : W);
         if (inner < cell || count < W) {
             for (int k = 0; k < count; ++k)

@@ -135,6 +135,17 @@ CELOSS_INLINE F64 max_or_nan(F64 bound, F64 x) { return (F64)vmaxq_f64((float64x
 
 CELOSS_INLINE F32 select(M32 where, F32 yes, F32 no) { return where ? yes : no; }
 CELOSS_INLINE F64 select(M64 where, F64 yes, F64 no) { return where ? yes : no; }
+// v, but 0 where `where`.
+CELOSS_INLINE F32 without(F32 v, M32 where) { return (F32)((M32)v & ~where); }
+CELOSS_INLINE F64 without(F64 v, M64 where) { return (F64)((M64)v & ~where); }
+// Each lane counts where `where`.
+template <class M> CELOSS_INLINE M one_more(M count, M where) {
+#if defined(__AVX512F__)
+    return where ? count + 1 : count;  // masked
+#else
+    return count - where;
+#endif
+}
 template <class V> CELOSS_INLINE V absolute(V v) { return v < 0 ? -v : v; }
 
 template <class M> CELOSS_INLINE bool any_lane(M mask) {
