@@ -5,6 +5,7 @@ cdef extern from "simd/block_ops.h" nogil:
     enum: CELOSS_BLOCK_ROWS
     enum: SEEN_KEPT, SEEN_IGNORED, SEEN_OUT_OF_RANGE
     enum: STORED_FLOAT32, STORED_FLOAT64, STORED_FLOAT16, STORED_BFLOAT16
+    enum: EXP, LOG1P_OF_EXP, LESS_LIKELY, EXP_OF_MAXIMUM, LOG1P_RATIO, LOG1P_RATIO_EXACT, EXP_OF_DISTANCE
     enum: STORED_INT8, STORED_UINT8, STORED_INT32, STORED_INT64
 
     cdef cppclass Tile[T]:
@@ -62,6 +63,7 @@ cdef extern from "simd/block_ops.h" nogil:
         void log_sigmoid(Py_ssize_t, const T*, T*)
         double binary(BinaryBlock[T]*)
         void load_labels(const Matrix*, const Tile[T]*)
+        void elementary(int, Py_ssize_t, const T**, T*, T*)
 
     cdef struct BlockOpsTable:
         const char* level

@@ -393,3 +393,39 @@ def binary_loss(int loss_kind, cnp.ndarray logits, int storage, cnp.ndarray targ
         raise MemoryError("celoss could not allocate its scratch memory")
     result = loss if reduction == NONE else total / divisor if divisor > 0 else NAN
     return (result, out) if want_grad else result
+
+
+# ---- for the tests: the functions that the operations are made of -----------------------------------------------------------
+
+ELEMENTARY = {
+    "exp": EXP,
+    "log1p_of_exp": LOG1P_OF_EXP,
+    "less_likely": LESS_LIKELY,
+    "exp_of_maximum": EXP_OF_MAXIMUM,
+    "log1p_ratio": LOG1P_RATIO,
+    "log1p_ratio_exact": LOG1P_RATIO_EXACT,
+    "exp_of_distance": EXP_OF_DISTANCE,
+}
+
+
+cdef void run_elementary(int function, list arrays, real* kind) noexcept:
+    cdef const real* numbers[4]
+    cdef int k
+    for k in range(4):
+        numbers[k] = <const real*>cnp.PyArray_DATA(<cnp.ndarray>arrays[k])
+    ops_of(kind).elementary(function, (<cnp.ndarray>arrays[0]).size, numbers, <real*>cnp.PyArray_DATA(<cnp.ndarray>arrays[4]),
+                            <real*>cnp.PyArray_DATA(<cnp.ndarray>arrays[5]))
+
+
+def elementary(str name, cnp.ndarray x, y=0, x_low=0, y_low=0):
+    """Value and rounding error of a function of ELEMENTARY (see block_ops.h), on the level in use. x: float32 or float64."""
+    cdef int function = ELEMENTARY[name]
+    if x.dtype != np.float64 and (x.dtype != np.float32 or function >= EXP_OF_MAXIMUM):
+        raise TypeError(f"{name} does not exist in {x.dtype}")
+    arrays = [np.ascontiguousarray(np.broadcast_to(a, (<object>x).shape), x.dtype) for a in (x, y, x_low, y_low)]
+    arrays += [np.empty_like(arrays[0]), np.empty_like(arrays[0])]
+    if x.dtype == np.float32:
+        run_elementary[float](function, arrays, NULL)
+    else:
+        run_elementary[double](function, arrays, NULL)
+    return arrays[4], arrays[5]

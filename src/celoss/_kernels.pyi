@@ -72,3 +72,9 @@ def binary_loss(
     loss: NDArray[Any] | None,
     limit: int,
 ) -> Any: ...
+
+ELEMENTARY: dict[str, int]
+
+def elementary(
+    name: str, x: NDArray[Any], y: Any = 0, x_low: Any = 0, y_low: Any = 0
+) -> tuple[NDArray[Any], NDArray[Any]]: ...

@@ -2,6 +2,7 @@
 //
 // Includes exp_log.hpp, tiles.hpp, vector.hpp and block_ops.h; no standard header with code in it.
 #include "block_ops.h"
+#include "elementary.hpp"
 #include "elementwise.hpp"
 #include "exp_log.hpp"
 #include "softmax_ops.hpp"
@@ -665,9 +666,9 @@ template <class I> int read_targets(const I* target, ptrdiff_t n, int64_t ignore
 }
 
 template <class T> constexpr BlockOps<T> operations() {
-    return {maximum<T>,    exp_sum<T>,     log_rows<T>,   scale<T>,           put<T>,    subtract<T>,
-            blend_sums<T>, load_tile<T>,   store_tile<T>, log_probability<T>, argmax<T>, mass_without<T>,
-            sigmoid<T>,    log_sigmoid<T>, binary<T>,     load_labels<T>};
+    return {maximum<T>,    exp_sum<T>,     log_rows<T>,   scale<T>,           put<T>,       subtract<T>,
+            blend_sums<T>, load_tile<T>,   store_tile<T>, log_probability<T>, argmax<T>,    mass_without<T>,
+            sigmoid<T>,    log_sigmoid<T>, binary<T>,     load_labels<T>,     elementary<T>};
 }
 
 }  // namespace

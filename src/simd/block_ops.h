@@ -62,6 +62,17 @@ template <class T> struct BinaryBlock {
     int bad_weight;                                // set where a weight is not finite and >= 0
 };
 
+// The functions that the operations are made of, in the form they have there; those from EXP_OF_MAXIMUM on in float64 only.
+enum Elementary {
+    EXP = 0,           // exp(x) in a row whose maximum is y (exp_log.hpp: exp_parts)
+    LOG1P_OF_EXP = 1,  // log(1 + exp(-|x|)) (elementwise.hpp: Score)
+    LESS_LIKELY = 2,   // sigma(-|x|) (elementwise.hpp: Score)
+    EXP_OF_MAXIMUM = 3,
+    LOG1P_RATIO = 4,
+    LOG1P_RATIO_EXACT = 5,
+    EXP_OF_DISTANCE = 6
+};
+
 template <class T> struct BlockOps {
     // m_i = max_j x_ij, for rows up to a multiple of CELOSS_LANE_GROUP. NaNs are passed over here and found by exp_sum.
     // where_i: the group of classes in which the maximum comes first, for exp_sum.
@@ -115,6 +126,9 @@ template <class T> struct BlockOps {
 
     // load_tile for a LabelStorage and tiles with class_stride 1.
     void (*load_labels)(const Matrix* from, const Tile<T>* to);
+
+    // For the tests: an Elementary function of n numbers x = in[0] and y = in[1], whose rounding errors are in[2] and in[3].
+    void (*elementary)(int function, ptrdiff_t n, const T* const in[4], T* high, T* low);
 };
 
 enum TargetsSeen { SEEN_KEPT = 1, SEEN_IGNORED = 2, SEEN_OUT_OF_RANGE = 4 };
