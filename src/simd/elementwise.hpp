@@ -21,23 +21,26 @@ template <class V> struct Parts {
     V high, low;
 };
 
-// log(1 + e) = e - e^2/2 + e^3 k(e) on [0, 1]. Weighted minimax fits of relative error 2^-29.7 (float32; 2^-26.7 after
-// rounding the coefficients) and 2^-58.9 (float64; 2^-56.8).
+// log(1 + e) = e - e^2/4 + e^2 r(e - center) on [0, 1]: two exact terms, and less than a quarter of the result to round. A
+// weighted minimax fit around a center that makes the first coefficients round well: relative error 2^-27.4 (float32) and
+// 2^-56.5 (float64), rounded coefficients included.
 template <class T> struct Log1pConstants;
 template <> struct Log1pConstants<float> {
     static constexpr int degree = 8;
-    static constexpr float k[degree + 1] = {
-        0x1.5554b4p-2f /* 0.33333093 */,   -0x1.ffdd04p-3f /* -0.24993327 */,  0x1.981810p-3f /* 0.19926465 */,
-        -0x1.4c5e2cp-3f /* -0.16228899 */, 0x1.03b3ccp-3f /* 0.12680778 */,    -0x1.5ffdf4p-4f /* -0.085935548 */,
-        0x1.6b0332p-5f /* 0.044313047 */,  -0x1.e15608p-7f /* -0.014689211 */, 0x1.2a8e40p-9f /* 0.0022777990 */};
+    static constexpr float center = 0x1.16p-1f /* 0.54296875 */;
+    static constexpr float r[degree + 1] = {
+        -0x1.ee0142p-4f /* -0.12060667 */,  0x1.5f3480p-3f /* 0.17148685 */,    -0x1.642982p-4f /* -0.086953647 */,
+        0x1.7c378ap-5f /* 0.046413202 */,   -0x1.a34342p-6f /* -0.025589766 */, 0x1.d4283cp-7f /* 0.014287023 */,
+        -0x1.0ed0c2p-7f /* -0.008264632 */, 0x1.7b73a2p-8f /* 0.0057899733 */,  -0x1.b2f5e0p-9f /* -0.0033184849 */};
 };
 template <> struct Log1pConstants<double> {
     static constexpr int degree = 19;
-    static constexpr double k[degree + 1] = {
-        0x1.55555555550fdp-2,  -0x1.ffffffffc3c02p-3, 0x1.9999998f0f831p-3,   -0x1.5555544ef2b8ep-3, 0x1.249238d7341d3p-3,
-        -0x1.fffe995913629p-4, 0x1.c71139d816bb6p-4,  -0x1.9955d556e5c2bp-4,  0x1.732026e03d7b2p-4,  -0x1.50c2c7f446b58p-4,
-        0x1.2d87dbe193646p-4,  -0x1.03f3ab9a8d807p-4, 0x1.a0da21f9ab986p-5,   -0x1.2a553e8d09a3bp-5, 0x1.6ccd99828cff4p-6,
-        -0x1.6bc9dd6da186fp-7, 0x1.1862475c4a73ap-8,  -0x1.3690db38cf3bbp-10, 0x1.b541b2ad1e78dp-13, -0x1.24aade3d8a513p-16};
+    static constexpr double center = 0x1.24cp-1 /* 0.57177734 */;
+    static constexpr double r[degree + 1] = {
+        -0x1.da0f82339993cp-4,  0x1.552d3518e51c3p-3,   -0x1.543dd7e177a1cp-4,  0x1.64edbecd684edp-5,   -0x1.82e0ec9ebc469p-6,
+        0x1.ad177adbb81a6p-7,   -0x1.e41df99dd758fp-8,  0x1.14bd5023404a9p-8,   -0x1.3fc07a89676abp-9,  0x1.74a74fb126ec3p-10,
+        -0x1.b572f2e14e4aep-11, 0x1.0267e723d9220p-11,  -0x1.32ccabfdee143p-12, 0x1.6b7a1b2fbdab2p-13,  -0x1.b495f3c6b707bp-14,
+        0x1.1cfb872f5ddfdp-14,  -0x1.3e5be3f585179p-15, 0x1.2e280bf49371dp-17,  -0x1.1634fd38dc476p-16, 0x1.a8f8093cae3d0p-16};
 };
 
 // numerator - quotient * divisor in float32; without the instruction in float64, where the product is exact.
@@ -82,15 +85,17 @@ template <class T> struct Score {
         V u = unit - t.high;
         return {u, ((unit - u) - t.high) - t.low};
     }
-    // l, times unit. e - e^2/2 is formed exactly, so that of the series only e^3 k(e) rounds: k(e) is below 1/5 there.
+    // l, times unit. 1 / (1 + e), the derivative, is good to 0.05 where it multiplies the rounding error of e.
     CELOSS_INLINE Parts<V> log1p() const {
         typedef Log1pConstants<T> C;
         const V small = e.high * per_unit, square = e.high * small, square_low = fma(e.high, small, -square);
-        V k = V{} + C::k[C::degree];
-        for (int i = C::degree - 1; i >= 0; --i) k = fma(k, small, V{} + C::k[i]);
-        const V sum = fma(square, V{} - T(0.5), e.high), lost = fma(square, V{} - T(0.5), e.high - sum);
-        const V corrections = fma(square_low, V{} - T(0.5), lost) + e.low * (T(1) - T(0.5) * small);
-        return {sum, fma(square * small, k, corrections)};
+        const V from_center = small - C::center;
+        V r = V{} + C::r[C::degree];
+        for (int i = C::degree - 1; i >= 0; --i) r = fma(r, from_center, V{} + C::r[i]);
+        const V sum = fma(square, V{} - T(0.25), e.high), lost = fma(square, V{} - T(0.25), e.high - sum);
+        const V slope = fma(small, V{} - T(0.5), V{} + T(0.957));
+        const V corrections = fma(square_low, V{} - T(0.25), fma(e.low, slope, lost));
+        return {sum, fma(square, r, corrections)};
     }
 };
 
