@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 import mpmath
 import numpy as np
-import truth
 from truth import real
 
 import celoss
@@ -96,7 +95,7 @@ def digits_of(function):
     form = forms[function.kernel.removesuffix("_exact")]
 
     def exact(*arguments):
-        with mpmath.workprec(2400 if function.kernel == "log_sigmoid" else 160):  # 1 + exp(-708) keeps its last digits
+        with mpmath.workprec(160):
             return np.array([as_real(form(*map(float, each))) for each in zip(*arguments, strict=True)])
 
     return exact
@@ -217,9 +216,7 @@ def far_row(m, n, lowest, dtype, rng):
     return full(x[x.astype(real) - m >= lowest], m)
 
 
-def symmetric(largest):
-    return {dtype: (-largest[dtype], largest[dtype]) for dtype in largest}
-
+OF_MAGNITUDE = {dtype: (0.0, FAR[dtype]) for dtype in FAR}  # functions of |x|
 
 FUNCTIONS = {
     "exp": Function("exp", exact_exp, lowest=LOWEST),
@@ -230,8 +227,8 @@ FUNCTIONS = {
     "log1p_ratio": Function("log1p_ratio", exact_log1p_ratio),
     "log1p_ratio_exact": Function("log1p_ratio_exact", exact_log1p_ratio, low_arguments=True),
     "exp_of_distance": Function("exp_of_distance", exact_exp_of_distance, interval={F64: (-700.0, 0.0)}),
-    "log1p_of_exp+error": Function("log1p_of_exp", exact_log1p_of_exp, with_error=True, interval=symmetric(FAR)),
-    "less_likely+error": Function("less_likely", exact_less_likely, with_error=True, interval=symmetric(FAR)),
+    "log1p_of_exp+error": Function("log1p_of_exp", exact_log1p_of_exp, with_error=True, interval=OF_MAGNITUDE),
+    "less_likely+error": Function("less_likely", exact_less_likely, with_error=True, interval=OF_MAGNITUDE),
     "sigmoid": Function("sigmoid", exact_sigmoid, interval={F32: (-FAR[F32], 20.0), F64: (-FAR[F64], 40.0)}),
     "log_sigmoid": Function(
         "log_sigmoid", exact_log_sigmoid, interval={F32: (-128.0, FAR[F32]), F64: (-1024.0, FAR[F64])}
@@ -277,5 +274,3 @@ def worst_input(name, dtype):
     worst = stated_in_sources()[name, dtype].worst
     return tuple(np.array([number], dtype) for number in (*worst, *[0.0] * (4 - len(worst))))
 
-
-needs_wide = truth.needs_wide

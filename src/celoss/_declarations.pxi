@@ -20,7 +20,7 @@ cdef extern from "simd/block_ops.h" nogil:
     cdef cppclass Blend[T]:
         const T* q
         Py_ssize_t q_row_stride, q_class_stride
-        const T* w
+        const double* w
         double keep, add
 
     cdef cppclass BinaryBlock[T]:

@@ -127,8 +127,7 @@ cdef struct Call:
     int target_size
     int64_t ignore_index
     # Options, in the form of the formulas: see `finish_rows`.
-    const void* class_weight        # in the arithmetic type, or NULL
-    const double* class_weight64
+    const double* class_weight      # or NULL
     double weight_sum               # over the classes
     const double* sample_weight     # one per row, or NULL
     const double* upstream          # one per row, or NULL
@@ -276,7 +275,7 @@ cdef void finish_rows(const Call* c, Py_ssize_t n, Py_ssize_t rows, Rows* r) noe
             r.coefficient[i] *= c.upstream[n + i]
     if not c.soft and c.smoothing == 0:
         for i in range(rows):
-            hot = 1 if c.class_weight64 == NULL else c.class_weight64[r.target[i] if r.target[i] >= 0 else 0]
+            hot = 1 if c.class_weight == NULL else c.class_weight[r.target[i] if r.target[i] >= 0 else 0]
             r.coefficient[i] *= hot
             r.at_target[i] = -r.coefficient[i] * sums.miss[i]
             r.loss[i] = weighted(hot if c.sample_weight == NULL else hot * c.sample_weight[n + i], sums.nll[i])
@@ -291,7 +290,7 @@ cdef void finish_rows(const Call* c, Py_ssize_t n, Py_ssize_t rows, Rows* r) noe
             hot = 0
             w_t = 0
             if not c.soft and t >= 0:
-                w_t = c.class_weight64[t] if c.class_weight64 != NULL else 1.0
+                w_t = c.class_weight[t] if c.class_weight != NULL else 1.0
                 hot = (1 - c.smoothing) * w_t
                 p_t = sums.inverse[i] * ((<double*>r.e_target)[i] if wide else <double>(<float*>r.e_target)[i])
                 r.at_target[i] = up * (r.mass[i] * p_t - hot * sums.miss[i] - c.smoothing / c.classes * w_t)
@@ -366,7 +365,7 @@ cdef void run_rows(const Call* c, Py_ssize_t n, Py_ssize_t outer, Py_ssize_t inn
     # 2. What smoothing or probabilities need of the logits, which step 3 may overwrite.
     if blended:
         blend.q = NULL
-        blend.w = <const real*>c.class_weight
+        blend.w = c.class_weight
         blend.keep = 0
         blend.add = c.smoothing / c.classes
         if c.soft:
@@ -544,7 +543,7 @@ cdef double denominator(Call* c) noexcept nogil:
     cdef Py_ssize_t n
     cdef int64_t t
     cdef double total = 0
-    if c.class_weight64 == NULL and c.sample_weight == NULL:
+    if c.class_weight == NULL and c.sample_weight == NULL:
         if c.soft:
             return <double>c.rows
         if c.target_size == 8:
@@ -560,7 +559,7 @@ cdef double denominator(Call* c) noexcept nogil:
         if t < 0 or t >= c.classes:
             c.bad_row.store(n)
             return 0
-        total += ((c.class_weight64[t] if c.class_weight64 != NULL else 1.0)
+        total += ((c.class_weight[t] if c.class_weight != NULL else 1.0)
                   * (c.sample_weight[n] if c.sample_weight != NULL else 1.0))
     return total
 
@@ -673,7 +672,6 @@ def plain_cross_entropy(logits, target, ignore_index, int reduction, bint want_g
     c.target = <const char*>cnp.PyArray_DATA(y)
     c.ignore_index = ignore_index
     c.class_weight = NULL
-    c.class_weight64 = NULL
     c.sample_weight = NULL
     c.upstream = NULL
     c.smoothing = 0
@@ -737,11 +735,10 @@ def cross_entropy(cnp.ndarray logits, int storage, int axis, cnp.ndarray target,
                   upstream, bint want_grad, cnp.ndarray out, cnp.ndarray row_loss, int limit, int operation=0):
     """The general path, on arguments that `_arguments.cross_entropy_arguments` has brought into this form."""
     cdef Call c
-    arithmetic = np.float64 if storage == STORED_FLOAT64 else np.float32
     arrays = [a for a in (logits, out, probabilities) if a is not None]
     cdef int inner_dims = inner_dimensions(arrays, axis)
     cdef double scalar_upstream = 1
-    cdef cnp.ndarray weight64 = None, weight_here = None, row_upstream = None
+    cdef cnp.ndarray weight64 = None, row_upstream = None
     keep = [set_layout(&c.x, logits, storage, axis, inner_dims)]
     c.classes = logits.shape[axis]
     c.operation = operation
@@ -769,14 +766,11 @@ def cross_entropy(cnp.ndarray logits, int storage, int axis, cnp.ndarray target,
         c.target_size = <int>target.itemsize
         c.ignore_index = ignore_index
     c.class_weight = NULL
-    c.class_weight64 = NULL
     c.weight_sum = c.classes
     if weight is not None:
         c.weight_sum = weight.sum()
         weight64 = np.ascontiguousarray(weight, np.float64)
-        weight_here = np.ascontiguousarray(weight, arithmetic)
-        c.class_weight64 = <const double*>cnp.PyArray_DATA(weight64)
-        c.class_weight = cnp.PyArray_DATA(weight_here)
+        c.class_weight = <const double*>cnp.PyArray_DATA(weight64)
     c.sample_weight = NULL
     if sample_weight is not None:
         c.sample_weight = <const double*>cnp.PyArray_DATA(sample_weight)

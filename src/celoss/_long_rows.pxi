@@ -68,7 +68,7 @@ cdef void run_piece(const LongRows* job, Py_ssize_t block, char* scratch, real* 
             ops.load_tile(&where, &x)
     if blended and job.phase != MAXIMUM:
         blend.q = NULL
-        blend.w = <const real*>c.class_weight
+        blend.w = c.class_weight
         if blend.w != NULL:
             blend.w += first
         blend.keep = 0

@@ -71,8 +71,8 @@ cdef void brier_rows(const Call* c, Py_ssize_t n, Py_ssize_t rows, RowWork* w, c
             w.first[i] = -1
             continue
         u = c.sample_weight[n + i] if c.sample_weight != NULL else 1.0
-        if not c.soft and c.class_weight64 != NULL:
-            u *= c.class_weight64[t]
+        if not c.soft and c.class_weight != NULL:
+            u *= c.class_weight[t]
         a = 2 * u * c.factor * (c.upstream[n + i] if c.upstream != NULL else 1.0)
         if w.first[i] < 0:
             w.first[i] = 0                  # a row of NaN throughout

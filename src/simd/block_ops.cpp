@@ -526,6 +526,17 @@ void scale(const Tile<T>* e, const Tile<T>* g, const double* a, const RowSums* s
     if (target) put(g, target, at_target);
 }
 
+// The first `count` of an array of float64, in T.
+template <class T> CELOSS_INLINE typename VectorOf<T>::V narrowed_first(const double* from, int count) {
+    constexpr int half = lanes_of<double>();
+    if constexpr (sizeof(T) == 8) {
+        return load_first(from, count, 0.0);
+    } else {
+        const F64 low = count >= half ? load(from) : load_first(from, count, 0.0);
+        return narrow(low, count > half ? load_first(from + half, count - half, 0.0) : F64{});
+    }
+}
+
 template <class T> void subtract(const Tile<T>* g, const Blend<T>* blend, const double* b) {
     typedef typename VectorOf<T>::V V;
     constexpr int W = lanes_of<T>();
@@ -542,10 +553,10 @@ template <class T> void subtract(const Tile<T>* g, const Blend<T>* blend, const 
             V share = q ? fma(load_first(q + i, count, T(0)), keep, add) : keep + add;
             V factor;
             if (by_class) {
-                if (blend->w) share *= load_first(blend->w + i, count, T(0));
+                if (blend->w) share *= narrowed_first<T>(blend->w + i, count);
                 factor = splat<T>((T)b[o]);
             } else {
-                if (blend->w) share *= splat<T>(blend->w[o]);
+                if (blend->w) share *= splat<T>((T)blend->w[o]);
                 T lane[W] = {};
                 for (int k = 0; k < count; ++k) lane[k] = (T)b[i + k];
                 factor = load(lane);
@@ -555,14 +566,11 @@ template <class T> void subtract(const Tile<T>* g, const Blend<T>* blend, const 
     }
 }
 
-template <class T> struct WideSum;
-template <> struct WideSum<float> {
-    F64 low{}, high{};
-    CELOSS_INLINE void add(F32 v) {
-        low += widen_low(v);
-        high += widen_high(v);
-    }
-    CELOSS_INLINE double total() const { return sum_lanes<double>(low + high); }
+// Sums in float64, which for float64 terms keep their rounding errors.
+template <class T> struct WideSum {
+    F64 sum{};
+    CELOSS_INLINE void add(F64 v) { sum += v; }
+    CELOSS_INLINE F64 total() const { return sum; }
 };
 template <> struct WideSum<double> {
     F64 sum{}, error{};
@@ -571,59 +579,62 @@ template <> struct WideSum<double> {
         sum = both.high;
         error += select(both.low == both.low, both.low, F64{});  // no error is known of an infinite sum
     }
-    CELOSS_INLINE void put(double* to) const { store(to, sum + error); }
-    CELOSS_INLINE double total() const { return sum_lanes<double>(sum + error); }
+    CELOSS_INLINE F64 total() const { return sum + error; }
 };
+
+// The float64 lanes of the first `count` of an array of T.
+template <class T> CELOSS_INLINE F64 wide_first(const T* from, int count, T rest) {
+    T lane[lanes_of<double>()];
+    for (int k = 0; k < lanes_of<double>(); ++k) lane[k] = k < count ? from[k] : rest;
+    return wide(lane);
+}
 
 // What one vector of classes adds to mass and gap; 0 * inf counts 0.
-template <class V> struct Blended {
-    V mass, gap;
+struct Blended {
+    F64 mass, gap;
 };
 
-template <class T>
-CELOSS_INLINE Blended<typename VectorOf<T>::V> blend(typename VectorOf<T>::V distance, const T* q, const T* w, int count, T keep,
-                                                     T add) {
-    typedef typename VectorOf<T>::V V;
-    constexpr int W = lanes_of<T>();
-    V share = splat<T>(add);
-    if (q) share = fma(count == W ? load(q) : load_first(q, count, T(0)), splat<T>(keep), share);
-    if (w) share *= count == W ? load(w) : load_first(w, count, T(0));
-    if (count < W) share = select(lane_numbers<T>() < count, share, V{});
-    return {share, select(share == V{}, V{}, share * distance)};
+// Of one row. All in float64: m - x, the weight and the product would else show three roundings, of one sign in all classes
+// where logits are equal.
+template <class T, bool Q, bool WEIGHT>
+void row_blend_sums(const T* x, const T* q, const Blend<T>* with, ptrdiff_t classes, T m, double* mass, double* gap) {
+    constexpr int W = lanes_of<double>();
+    const F64 top = F64{} + (double)m, add = F64{} + with->add, keep = F64{} + with->keep;
+    auto blended = [&](F64 logit, F64 probability, F64 weight) CELOSS_LAMBDA_INLINE -> Blended {
+        if (!Q && !WEIGHT) return {F64{}, top - logit};  // times add at the end
+        F64 share = Q ? fma(probability, keep, add) : add;
+        if (WEIGHT) share *= weight;
+        return {share, select(share == 0.0, F64{}, share * (top - logit))};
+    };
+    WideSum<T> mass_sum, gap_sum;
+    ptrdiff_t j = 0;
+    for (; j + 4 * W <= classes; j += 4 * W) {
+        Blended b[4];
+        UNROLL_4 for (int k = 0; k < 4; ++k) b[k] =
+            blended(wide(x + j + k * W), Q ? wide(q + j + k * W) : F64{}, WEIGHT ? load(with->w + j + k * W) : F64{});
+        if (Q) mass_sum.add((b[0].mass + b[1].mass) + (b[2].mass + b[3].mass));
+        gap_sum.add((b[0].gap + b[1].gap) + (b[2].gap + b[3].gap));
+    }
+    for (; j < classes; j += W) {
+        const int count = (int)(classes - j < W ? classes - j : W);
+        Blended b = blended(wide_first(x + j, count, m), Q ? wide_first(q + j, count, T(0)) : F64{},
+                            WEIGHT ? load_first(with->w + j, count, 0.0) : F64{});
+        if (Q) mass_sum.add(select(lane_numbers<double>() < count, b.mass, F64{}));
+        gap_sum.add(select(lane_numbers<double>() < count, b.gap, F64{}));
+    }
+    *mass = sum_lanes<double>(mass_sum.total());
+    *gap = sum_lanes<double>(gap_sum.total()) * (Q || WEIGHT ? 1.0 : with->add);
 }
 
 template <class T> void blend_sums(const Tile<T>* x, const Blend<T>* with, const T* m, double* mass, double* gap) {
-    typedef typename VectorOf<T>::V V;
-    constexpr int W = lanes_of<T>();
-    const T keep = (T)with->keep, add = (T)with->add;
     if (x->class_stride == 1) {
-        for (ptrdiff_t i = 0; i < x->rows; ++i) {
-            const T* from = x->at + i * x->row_stride;
-            const T* q = with->q ? with->q + i * with->q_row_stride : nullptr;
-            const V top = splat<T>(m[i]);
-            WideSum<T> mass_sum, gap_sum;
-            ptrdiff_t j = 0;
-            for (; j + 4 * W <= x->classes; j += 4 * W) {  // a tree of four, then into float64
-                Blended<V> b[4];
-                for (int k = 0; k < 4; ++k)
-                    b[k] = blend<T>(top - load(from + j + k * W), q ? q + j + k * W : nullptr,
-                                    with->w ? with->w + j + k * W : nullptr, W, keep, add);
-                if (q) mass_sum.add((b[0].mass + b[1].mass) + (b[2].mass + b[3].mass));
-                gap_sum.add((b[0].gap + b[1].gap) + (b[2].gap + b[3].gap));
-            }
-            for (; j < x->classes; j += W) {
-                const int count = (int)(x->classes - j < W ? x->classes - j : W);
-                const Blended<V> b = blend<T>(top - load_first(from + j, count, m[i]), q ? q + j : nullptr,
-                                              with->w ? with->w + j : nullptr, count, keep, add);
-                if (q) mass_sum.add(b.mass);
-                gap_sum.add(b.gap);
-            }
-            mass[i] = mass_sum.total();
-            gap[i] = gap_sum.total();
-        }
+        auto row = with->q ? (with->w ? row_blend_sums<T, true, true> : row_blend_sums<T, true, false>)
+                           : (with->w ? row_blend_sums<T, false, true> : row_blend_sums<T, false, false>);
+        for (ptrdiff_t i = 0; i < x->rows; ++i)
+            row(x->at + i * x->row_stride, with->q ? with->q + i * with->q_row_stride : nullptr, with, x->classes, m[i], mass + i,
+                gap + i);
         return;
     }
-    // Few classes: the sums would show each term's rounding, so that the terms are formed in float64.
     constexpr int half = lanes_of<double>();
     for (ptrdiff_t i = 0; i < x->rows; i += half) {
         const F64 top = wide(m + i);
@@ -631,12 +642,12 @@ template <class T> void blend_sums(const Tile<T>* x, const Blend<T>* with, const
         for (ptrdiff_t j = 0; j < x->classes; ++j) {
             F64 share = F64{} + with->add;
             if (with->q) share = fma(wide(with->q + j * with->q_class_stride + i), F64{} + with->keep, share);
-            if (with->w) share *= (double)with->w[j];
+            if (with->w) share *= with->w[j];
             mass_sum.add(share);
             gap_sum.add(select(share == F64{}, F64{}, share * (top - wide(x->at + j * x->class_stride + i))));
         }
-        mass_sum.put(mass + i);
-        gap_sum.put(gap + i);
+        store(mass + i, mass_sum.total());
+        store(gap + i, gap_sum.total());
     }
 }
 

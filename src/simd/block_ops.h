@@ -33,7 +33,7 @@ struct Matrix {
 template <class T> struct Blend {
     const T* q;
     ptrdiff_t q_row_stride, q_class_stride;
-    const T* w;
+    const double* w;
     double keep, add;
 };
 
