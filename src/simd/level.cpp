@@ -1,6 +1,10 @@
 // level.cpp: which levels were built, and which of them this CPU and operating system can run. Baseline flags only.
 #include "block_ops.h"
 
+#if defined(CELOSS_HAVE_V4) || defined(CELOSS_HAVE_V3)
+#include <cpuid.h>
+#endif
+
 #if defined(__AVX__) && !defined(CELOSS_ALLOW_ISA_FLAGS)
 #error "celoss: instruction-set flags reached baseline code; only block_ops.cpp may have them (CELOSS_ALLOW_ISA_FLAGS permits)"
 #endif
@@ -20,20 +24,27 @@ extern const BlockOpsTable celoss_table_baseline;
 
 namespace {
 
-// The features tested here are the flags of the same level in CMakeLists.txt; the compiler's test asks the operating
-// system (XGETBV) too. macOS is left at v3: its kernel does not always save the AVX-512 mask registers.
 #if defined(CELOSS_HAVE_V4) || defined(CELOSS_HAVE_V3)
-bool runs_v3() {
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi") &&
-           __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("f16c");
-}
-bool runs_v4() {
-#ifdef __APPLE__
-    return false;
-#else
-    return runs_v3() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
-           __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq");
+// The features tested here are the flags of the same level in CMakeLists.txt, and that the operating system saves their
+// registers. Not __builtin_cpu_supports: Clang before 19 does not know f16c there, and clang-cl links no library that has it.
+struct Runs {
+    bool v3 = false, v4 = false;
+};
+
+bool has(unsigned bits, unsigned wanted) { return (bits & wanted) == wanted; }
+
+Runs what_runs() {
+    Runs runs;
+    unsigned a, b, c, d, saved, unused;
+    if (!__get_cpuid(1, &a, &b, &c, &d) || !has(c, bit_OSXSAVE | bit_AVX | bit_FMA | bit_F16C)) return runs;
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return runs;
+    __asm__("xgetbv" : "=a"(saved), "=d"(unused) : "c"(0));
+    constexpr unsigned xmm_ymm = 0x6, masks_zmm = 0xe0;
+    runs.v3 = has(saved, xmm_ymm) && has(b, bit_AVX2 | bit_BMI | bit_BMI2);
+#ifndef __APPLE__  // left at v3: its kernel does not always save the AVX-512 mask registers
+    runs.v4 = runs.v3 && has(saved, masks_zmm) && has(b, bit_AVX512F | bit_AVX512VL | bit_AVX512BW | bit_AVX512DQ);
 #endif
+    return runs;
 }
 #endif
 
@@ -41,14 +52,14 @@ bool runs_v4() {
 
 const Level* celoss_levels(int* count) {
 #if defined(CELOSS_HAVE_V4) || defined(CELOSS_HAVE_V3)
-    __builtin_cpu_init();
+    static const Runs runs = what_runs();
 #endif
     static const Level levels[] = {
 #ifdef CELOSS_HAVE_V4
-        {"v4", &celoss_table_v4, runs_v4()},
+        {"v4", &celoss_table_v4, runs.v4},
 #endif
 #ifdef CELOSS_HAVE_V3
-        {"v3", &celoss_table_v3, runs_v3()},
+        {"v3", &celoss_table_v3, runs.v3},
 #endif
 #ifdef CELOSS_HAVE_NEON
         {"neon", &celoss_table_neon, true},
