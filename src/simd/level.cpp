@@ -39,10 +39,9 @@ Runs what_runs() {
     if (!__get_cpuid(1, &a, &b, &c, &d) || !has(c, bit_OSXSAVE | bit_AVX | bit_FMA | bit_F16C)) return runs;
     if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return runs;
     __asm__("xgetbv" : "=a"(saved), "=d"(unused) : "c"(0));
-    constexpr unsigned xmm_ymm = 0x6, masks_zmm = 0xe0;
-    runs.v3 = has(saved, xmm_ymm) && has(b, bit_AVX2 | bit_BMI | bit_BMI2);
+    runs.v3 = has(saved, 0x6 /* xmm, ymm */) && has(b, bit_AVX2 | bit_BMI | bit_BMI2);
 #ifndef __APPLE__  // left at v3: its kernel does not always save the AVX-512 mask registers
-    runs.v4 = runs.v3 && has(saved, masks_zmm) && has(b, bit_AVX512F | bit_AVX512VL | bit_AVX512BW | bit_AVX512DQ);
+    runs.v4 = runs.v3 && has(saved, 0xe0 /* masks, zmm */) && has(b, bit_AVX512F | bit_AVX512VL | bit_AVX512BW | bit_AVX512DQ);
 #endif
     return runs;
 }
