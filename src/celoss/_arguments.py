@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 Array = NDArray[Any]
 
 REDUCTIONS = {"none": 0, "mean": 1, "sum": 2}
+MOST_THREADS = 1024  # more help nobody, and a slip of the hand in a number should not start them
 
 # How logits are stored: the codes of `Storage` in src/simd/block_ops.h.
 FLOAT32, FLOAT64, FLOAT16, BFLOAT16 = 0, 1, 2, 3
@@ -131,7 +132,7 @@ def as_n_threads(n_threads: Any) -> int:
         raise TypeError(f"n_threads must be a positive integer or None, got {n_threads!r}") from None
     if number < 1:
         raise ValueError(f"n_threads must be at least 1, got {number}")
-    return min(number, 2**31 - 1)
+    return min(number, MOST_THREADS)
 
 
 def as_label_smoothing(label_smoothing: Any) -> float:

@@ -1,4 +1,4 @@
-"""What this installation is and how many threads it uses. Imports NumPy and `_kernels`."""
+"""What this installation is and how many threads it uses. Imports NumPy, `_arguments` and `_kernels`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from celoss import _kernels
+from celoss._arguments import MOST_THREADS
 
 __all__ = ["get_num_threads", "set_num_threads", "show_config"]
 
@@ -45,7 +46,7 @@ def set_num_threads(n: int) -> None:
         raise TypeError(f"the number of threads must be an integer, got {n!r}") from None
     if number < 1:
         raise ValueError(f"the number of threads must be at least 1, got {number}")
-    _kernels.set_thread_limit(min(number, 1024))
+    _kernels.set_thread_limit(min(number, MOST_THREADS))
 
 
 def get_num_threads() -> int:
@@ -85,7 +86,7 @@ def default_num_threads() -> int:
     if asked:
         if not asked.isdecimal() or int(asked) < 1:
             raise ImportError(f"CELOSS_NUM_THREADS={asked!r} is not a positive integer")
-        return min(int(asked), 1024)
+        return min(int(asked), MOST_THREADS)
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(allowed, math.ceil(_cgroup_quota()) if _cgroup_quota() < math.inf else allowed))
 

@@ -116,6 +116,7 @@ cdef struct Layout:
     const int64_t* outer_offsets    # NULL: outer * outer_stride
     Py_ssize_t outer_stride, inner_stride, class_stride
     int storage
+    bint unaligned                  # some outer row may begin between two multiples of the number's size
 
 cdef struct Call:
     int operation                   # 0: cross-entropy; others: RowOperation in _row_operations.pxi
@@ -188,7 +189,8 @@ cdef inline bint is_direct(const Layout* a, real* kind) noexcept nogil:
         native = STORED_FLOAT32
     else:
         native = STORED_FLOAT64
-    return a.storage == native and a.class_stride == size and a.inner_stride % size == 0 and <size_t>a.at % size == 0
+    return (a.storage == native and a.class_stride == size and a.inner_stride % size == 0 and <size_t>a.at % size == 0
+            and not a.unaligned)
 
 
 cdef inline bint is_class_after_class(const Layout* a) noexcept nogil:
@@ -196,9 +198,10 @@ cdef inline bint is_class_after_class(const Layout* a) noexcept nogil:
 
 
 cdef inline int64_t target_of(const Call* c, Py_ssize_t n) noexcept nogil:
+    # Read once, even if the compiler would rather look again: the array may change under the call.
     if c.target_size == 8:
-        return (<const int64_t*>c.target)[n]
-    return (<const int32_t*>c.target)[n]
+        return (<const volatile int64_t*>c.target)[n]
+    return (<const volatile int32_t*>c.target)[n]
 
 
 cdef void zero_classes(char* at, Py_ssize_t class_stride, Py_ssize_t classes, int storage) noexcept nogil:
@@ -661,11 +664,13 @@ def plain_cross_entropy(logits, target, ignore_index, int reduction, bint want_g
     c.x.inner_stride = c.classes * c.x.class_stride
     c.x.outer_stride = 0
     c.x.outer_offsets = NULL
+    c.x.unaligned = False
     c.g.storage = c.x.storage
     c.g.class_stride = c.x.class_stride
     c.g.inner_stride = c.x.inner_stride
     c.g.outer_stride = 0
     c.g.outer_offsets = NULL
+    c.g.unaligned = False
     c.q.at = NULL
     c.inner_rows = max(c.rows, <Py_ssize_t>1)
     c.soft = False
@@ -707,6 +712,7 @@ cdef object set_layout(Layout* layout, cnp.ndarray a, int storage, int axis, int
     layout.inner_stride = a.strides[inner[-1]] if inner else 0
     layout.outer_stride = a.strides[outer[0]] if len(outer) == 1 else 0
     layout.outer_offsets = NULL
+    layout.unaligned = any([a.strides[d] % a.itemsize for d in outer])
     if len(outer) <= 1:
         return None
     cdef cnp.ndarray offsets = np.zeros((), np.int64)

@@ -301,10 +301,12 @@ cdef void row_chunk_of_doubles(void* call, Py_ssize_t chunk, void* scratch) noex
 cdef bint run_row_operation(Call* c, int limit, double* loss) noexcept nogil:
     """`run_call` for a RowOperation. False: no memory."""
     cdef Py_ssize_t size = 8 if c.x.storage == STORED_FLOAT64 else 4
-    cdef Py_ssize_t numbers_size = size             # in scratch, of each number of a block
-    cdef Py_ssize_t chunks, threads
+    cdef Py_ssize_t numbers_size = 0                # in scratch, of each number of a stretch
+    cdef Py_ssize_t chunks, threads, tile_rows
     cdef size_t scratch
     cdef bint ran, blended = c.soft or (c.operation == BRIER and c.smoothing > 0)
+    if c.classes >> 48:
+        return False  # a broadcast row, longer than any memory: the sizes below would overflow
     threads = max(<Py_ssize_t>1, min(<Py_ssize_t>limit, c.rows * c.classes // NUMBERS_PER_THREAD))
     c.few_classes = c.classes <= FEW_CLASSES
     c.block_rows = max(<Py_ssize_t>1, min(<Py_ssize_t>CELOSS_BLOCK_ROWS, BLOCK_BYTES // (c.classes * size)))
@@ -318,10 +320,13 @@ cdef bint run_row_operation(Call* c, int limit, double* loss) noexcept nogil:
     c.chunk_rows = max(c.block_rows, CHUNK_NUMBERS // c.classes // c.block_rows * c.block_rows)
     chunks = (c.rows + c.chunk_rows - 1) // c.chunk_rows
     if blended:
-        numbers_size += size
+        numbers_size = 2 * size
+    elif needs_tile(c):
+        numbers_size = size
     if c.operation == BRIER:
         numbers_size += 8
-    scratch = sizeof(RowWork) + <size_t>((c.stretch_rows + CELOSS_LANE_GROUP) * c.classes * numbers_size)
+    tile_rows = c.stretch_rows + (CELOSS_LANE_GROUP if c.few_classes else 0)
+    scratch = sizeof(RowWork) + <size_t>(tile_rows * c.classes * numbers_size)
     c.chunk_loss = <double*>malloc(<size_t>(chunks + 1) * sizeof(double))
     if c.chunk_loss == NULL:
         return False

@@ -1,7 +1,8 @@
-// pool.cpp: see pool.h. Standard library and pthread_atfork only.
+// pool.cpp: see pool.h. Standard library, and of POSIX pthread_atfork and pthread_sigmask only.
 #include "pool.h"
 
 #include <atomic>
+#include <cfenv>
 #include <condition_variable>
 #include <cstdlib>
 #include <mutex>
@@ -10,6 +11,7 @@
 
 #ifndef _WIN32
 #include <pthread.h>
+#include <signal.h>
 #endif
 #if defined(__SSE2__)
 #include <emmintrin.h>
@@ -25,6 +27,7 @@ struct Job {
     std::atomic<ptrdiff_t> next{0};
     std::atomic<int> active{0};  // helpers inside; changed under the pool's mutex
     int wanted;                  // helpers that may still join
+    std::fenv_t arithmetic;      // the caller's rounding mode and treatment of subnormal numbers: helpers compute in it too
     Job* later = nullptr;
 
     void take_blocks(void* scratch) {
@@ -47,25 +50,16 @@ struct Pool {
     }
 };
 
-// Never destroyed: helpers may still wait in it while the process exits.
+// Never destroyed: helpers may still wait in it while the process exits. Made when the module is loaded: the guard of a
+// static that the first use makes would stay locked for ever in the child of a fork that falls into it.
 alignas(Pool) unsigned char storage[sizeof(Pool)];
-Pool* pool = nullptr;
-
+Pool& pool = *[] {
 #ifndef _WIN32
-// The child has no helpers, and the parent's mutex may be locked in it for ever: it begins with a new pool.
-void after_fork_in_child() { pool = new (storage) Pool; }
+    // The child has no helpers, and the parent's mutex may be locked in it for ever: it begins with a new pool.
+    pthread_atfork(nullptr, nullptr, [] { new (storage) Pool; });
 #endif
-
-Pool& the_pool() {
-    static Pool* made = [] {
-        pool = new (storage) Pool;
-#ifndef _WIN32
-        pthread_atfork(nullptr, nullptr, after_fork_in_child);
-#endif
-        return pool;
-    }();
-    return *made;
-}
+    return new (storage) Pool;
+}();
 
 struct Scratch {
     void* at = nullptr;
@@ -88,35 +82,52 @@ struct Scratch {
 };
 thread_local Scratch scratch_of_thread;
 
-inline void pause() {
+inline void wait_a_moment() {
 #if defined(__SSE2__)
     _mm_pause();
 #endif
 }
 
 void help() {
-    Pool& p = the_pool();
-    std::unique_lock<std::mutex> lock(p.mutex);
+    std::unique_lock<std::mutex> lock(pool.mutex);
     for (;;) {
         Job* job;
-        p.work_here.wait(lock, [&] { return (job = p.open_job()) != nullptr; });
+        pool.work_here.wait(lock, [&] { return (job = pool.open_job()) != nullptr; });
         --job->wanted;
         job->active.fetch_add(1, std::memory_order_relaxed);
         lock.unlock();
+        std::fesetenv(&job->arithmetic);
         if (void* scratch = scratch_of_thread.at_least(job->scratch_bytes)) job->take_blocks(scratch);
         lock.lock();
-        if (job->active.fetch_sub(1, std::memory_order_release) == 1) p.helper_left.notify_all();
+        if (job->active.fetch_sub(1, std::memory_order_release) == 1) pool.helper_left.notify_all();
     }
 }
 
-void add_helpers(Pool& p, int wanted) {
-    while (p.helpers < wanted) {
+// While it lives, threads are made that take no signal: the signals of a process are its program's, which may block one
+// in all the threads it knows of, to wait for it. Faults are not sent to a process but to the thread that made them.
+struct SignalsBlocked {
+#ifndef _WIN32
+    sigset_t before;
+    SignalsBlocked() {
+        sigset_t signals;
+        sigfillset(&signals);
+        for (int fault : {SIGSEGV, SIGBUS, SIGFPE, SIGILL}) sigdelset(&signals, fault);
+        pthread_sigmask(SIG_BLOCK, &signals, &before);
+    }
+    ~SignalsBlocked() { pthread_sigmask(SIG_SETMASK, &before, nullptr); }
+#endif
+};
+
+void add_helpers(int wanted) {
+    if (pool.helpers >= wanted) return;
+    SignalsBlocked blocked;
+    while (pool.helpers < wanted) {
         try {
             std::thread(help).detach();
         } catch (const std::exception&) {
             return;  // no more threads to be had: the caller works alone
         }
-        ++p.helpers;
+        ++pool.helpers;
     }
 }
 
@@ -130,36 +141,35 @@ bool celoss_pool_run(PoolWork work, void* context, ptrdiff_t blocks, int threads
         for (ptrdiff_t block = 0; block < blocks; ++block) work(context, block, scratch);
         return true;
     }
-    Pool& p = the_pool();
     Job job;
     job.work = work;
     job.context = context;
     job.blocks = blocks;
     job.scratch_bytes = scratch_bytes;
     job.wanted = helpers;
+    std::fegetenv(&job.arithmetic);
     {
-        std::lock_guard<std::mutex> lock(p.mutex);
-        add_helpers(p, helpers);
-        job.later = p.jobs;
-        p.jobs = &job;
+        std::lock_guard<std::mutex> lock(pool.mutex);
+        add_helpers(helpers);
+        job.later = pool.jobs;
+        pool.jobs = &job;
     }
-    for (int i = 0; i < helpers; ++i) p.work_here.notify_one();
+    for (int i = 0; i < helpers; ++i) pool.work_here.notify_one();
     job.take_blocks(scratch);
 
     // From here no helper can join: there is no block left. Those inside finish the one they hold.
-    for (int spins = 0; spins < 2000 && job.active.load(std::memory_order_acquire); ++spins) pause();
-    std::unique_lock<std::mutex> lock(p.mutex);
-    for (Job** link = &p.jobs;; link = &(*link)->later)
+    for (int spins = 0; spins < 2000 && job.active.load(std::memory_order_acquire); ++spins) wait_a_moment();
+    std::unique_lock<std::mutex> lock(pool.mutex);
+    for (Job** link = &pool.jobs;; link = &(*link)->later)
         if (*link == &job) {
             *link = job.later;
             break;
         }
-    p.helper_left.wait(lock, [&] { return job.active.load(std::memory_order_acquire) == 0; });
+    pool.helper_left.wait(lock, [&] { return job.active.load(std::memory_order_acquire) == 0; });
     return true;
 }
 
 int celoss_pool_helpers() {
-    Pool& p = the_pool();
-    std::lock_guard<std::mutex> lock(p.mutex);
-    return p.helpers;
+    std::lock_guard<std::mutex> lock(pool.mutex);
+    return pool.helpers;
 }
