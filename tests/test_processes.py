@@ -1,0 +1,211 @@
+"""Processes: signals, pools of other processes, the end of the interpreter, and what happens when nothing is left to be had."""
+
+import multiprocessing
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import celoss
+
+posix = pytest.mark.skipif(os.name != "posix", reason="POSIX only")
+
+
+def run(code, **environment):
+    """A new interpreter: its output. It must end by itself, cleanly and silently."""
+    done = subprocess.run(
+        [sys.executable, "-X", "faulthandler", "-c", code],
+        env={**os.environ, "OPENBLAS_NUM_THREADS": "1", **environment},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=120,
+    )
+    assert done.returncode == 0 and not done.stderr, f"status {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done.stdout.split()
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_pools_of_new_processes(method):
+    if method not in multiprocessing.get_all_start_methods():
+        pytest.skip("this system has none")
+    rng = np.random.default_rng(0)
+    cases = [(rng.standard_normal((3000, 300), np.float32), rng.integers(0, 300, 3000)) for _ in range(4)]
+    with multiprocessing.get_context(method).Pool(2) as pool:
+        found = pool.starmap_async(celoss.cross_entropy_with_grad, cases).get(timeout=120)
+    for (loss, grad), case in zip(found, cases, strict=True):
+        expected, expected_grad = celoss.cross_entropy_with_grad(*case)
+        assert loss == expected
+        np.testing.assert_array_equal(grad, expected_grad)
+
+
+@posix
+def test_helpers_take_no_signals():
+    """A signal that the program blocks, to wait for it, does not reach a helper, where it would end the process."""
+    code = """
+import os, signal, numpy as np, celoss
+from celoss import _kernels
+celoss.cross_entropy(np.zeros((3000, 300)), np.zeros(3000, int), n_threads=4)
+assert _kernels.helper_threads() == 3
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1, signal.SIGTERM})
+for number in [signal.SIGUSR1, signal.SIGTERM] * 10:
+    os.kill(os.getpid(), number)
+    assert signal.sigwait({signal.SIGUSR1, signal.SIGTERM}) == number
+# The caller's own mask is as it was.
+assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == {signal.SIGUSR1, signal.SIGTERM}
+print("alive")
+"""
+    assert run(code) == ["alive"]
+
+
+@posix
+@pytest.mark.parametrize("n_threads", [1, 4])
+def test_keyboard_interrupt_during_a_call(n_threads):
+    """The call ends, KeyboardInterrupt follows at once, and celoss goes on working."""
+    code = f"""
+import os, signal, threading, time, numpy as np, celoss
+x = np.broadcast_to(np.linspace(0, 1, 2**14, dtype=np.float32), (2**15, 2**14))
+target = np.zeros(len(x), int)
+inside = threading.Event()
+def interrupt():
+    inside.wait()
+    time.sleep(0.02)
+    os.kill(os.getpid(), signal.SIGINT)
+small = celoss.cross_entropy(x[:100], target[:100])
+threading.Thread(target=interrupt).start()
+try:
+    inside.set()
+    for n in range(1000):
+        celoss.cross_entropy(x, target, n_threads={n_threads})
+    print("not interrupted")
+except KeyboardInterrupt:
+    print("interrupted in call", n)
+assert celoss.cross_entropy(x[:100], target[:100], n_threads=4) == small
+"""
+    assert run(code)[:3] == ["interrupted", "in", "call"]
+
+
+EVERY_FUNCTION = """
+import threading, numpy as np, celoss
+x = np.linspace(-3, 3, 600_000, dtype=np.float32).reshape(6000, 100)
+q, target = abs(x) % 1, np.arange(6000) % 100
+long, criterion = x.reshape(2, -1), celoss.CrossEntropyLoss()
+functions = [
+    lambda: celoss.cross_entropy_with_grad(x, target, n_threads=4),
+    lambda: celoss.cross_entropy(long, [0, 1], n_threads=4, label_smoothing=0.1),
+    lambda: celoss.brier_score_with_grad(x, q, n_threads=4),
+    lambda: celoss.binary_cross_entropy_with_grad(x, q, n_threads=4),
+    lambda: celoss.softmax(x),
+    lambda: criterion(x, target),
+]
+celoss.set_num_threads(4)
+"""
+
+
+@pytest.mark.parametrize("turn", range(4))
+def test_exit_while_daemon_threads_are_inside(turn):
+    code = f"""
+import time
+started = threading.Barrier(len(functions) + 1)
+def forever(function):
+    function()
+    started.wait()
+    while True:
+        function()
+for function in functions:
+    threading.Thread(target=forever, args=(function,), daemon=True).start()
+started.wait()
+time.sleep({turn} * 0.007)
+print("done")
+"""
+    assert run(EVERY_FUNCTION + code) == ["done"]
+
+
+def test_calls_while_the_interpreter_ends():
+    """From atexit, from a finalizer and from a thread that the interpreter waits for, with helpers and without."""
+    code = """
+import atexit, time, weakref
+class Owner: pass
+owner = Owner()
+owner.itself = owner  # goes with the last collection
+weakref.finalize(owner, lambda: print("finalizer", *[f() is not None for f in functions]))
+atexit.register(lambda: print("atexit", *[f() is not None for f in functions]))
+def late():
+    time.sleep(0.2)
+    print("thread", *[f() is not None for f in functions])
+threading.Thread(target=late).start()
+"""
+    every = ["True"] * 6
+    assert run(EVERY_FUNCTION + code) == ["thread", *every, "atexit", *every, "finalizer", *every]
+
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="the limit of the address space is kept on Linux only")
+
+LITTLE_MEMORY = """
+import resource, threading, numpy as np, celoss
+from celoss import _kernels
+x = np.zeros((3000, 300), np.float32)
+target = np.zeros(3000, int)
+expected = celoss.cross_entropy(x, target, n_threads=1)
+def leave(nbytes):
+    used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + nbytes, resource.RLIM_INFINITY))
+"""
+
+
+@linux
+def test_no_thread_to_be_had():
+    """The caller works alone where no helper can be made, and asks again in the next call."""
+    code = """
+leave(2**20)  # no room for a stack
+assert celoss.cross_entropy(x, target, n_threads=4) == expected
+print(_kernels.helper_threads())
+resource.setrlimit(resource.RLIMIT_AS, (-1, -1))
+assert celoss.cross_entropy(x, target, n_threads=4) == expected
+print(_kernels.helper_threads())
+"""
+    assert run(LITTLE_MEMORY + code) == ["0", "3"]
+
+
+@linux
+def test_no_memory_to_be_had():
+    """MemoryError, and all is well once there is memory again."""
+    code = """
+wide = np.zeros((2, 3_000_000), np.float16)
+out, q = np.empty_like(wide), np.zeros((2, 3_000_000), np.float32)
+rows = np.broadcast_to(np.float32(0), (2**36, 1))
+calls = {
+    "softmax": lambda: celoss.softmax(wide, out=out),
+    "logsumexp": lambda: celoss.logsumexp(q[:, ::2]),
+    "brier_score": lambda: celoss.brier_score(wide, q),
+    "zero_one_loss": lambda: celoss.zero_one_loss(wide, [0, 0]),
+    "softmax of broadcast rows": lambda: celoss.logsumexp(rows),
+}
+for name, call in calls.items():
+    leave(2**21)
+    try:
+        call()
+        print(name, "had enough")
+    except MemoryError:
+        pass
+    resource.setrlimit(resource.RLIMIT_AS, (-1, -1))
+for name in list(calls)[:4]:
+    calls[name]()
+assert celoss.cross_entropy(x, target, n_threads=4) == expected
+print("done")
+"""
+    assert run(LITTLE_MEMORY + code) == ["done"]
+
+
+def test_threads_of_one_call_are_bounded():
+    """A slip in n_threads starts no thousands of threads (1024 as for set_num_threads)."""
+    code = """
+import numpy as np, celoss
+from celoss import _kernels
+x = np.broadcast_to(np.zeros(2**14, np.float32), (2**14, 2**14))
+celoss.cross_entropy(x, np.zeros(len(x), int), n_threads=10**12)
+print(_kernels.helper_threads())
+"""
+    assert int(run(code)[0]) <= 1023
