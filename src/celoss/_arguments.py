@@ -293,8 +293,9 @@ def out_of_range(target: Any, classes: int, ignore_index: int, row: int = -1) ->
 
 def _overlap(a: Array, b: Array) -> bool:
     """Whether two arrays share an element; True where that is too hard to tell."""
+    candidates: Any = 10_000_000  # NumPy takes any int, its stubs only -1 and 0
     try:
-        return np.may_share_memory(a, b) and np.shares_memory(a, b, max_work=10_000_000)
+        return np.may_share_memory(a, b) and np.shares_memory(a, b, max_work=candidates)
     except np.exceptions.TooHardError:
         return True
 

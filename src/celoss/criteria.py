@@ -114,7 +114,8 @@ class CrossEntropyLoss:
             return self._grad
         if isinstance(factor, np.ndarray) and axis is not None:
             factor = np.expand_dims(factor, axis)
-        return np.multiply(self._grad, factor, dtype=np.float64).astype(self._grad.dtype, copy=False)
+        scaled: NDArray[Any] = np.multiply(self._grad, factor, dtype=np.float64).astype(self._grad.dtype, copy=False)
+        return scaled
 
 
 class BinaryCrossEntropyLoss(CrossEntropyLoss):

@@ -117,7 +117,9 @@ def cross_entropy(
         and type(ignore_index) is int
         and -(2**63) <= ignore_index < 2**63
     ):
-        result = _plain_cross_entropy(logits, target, ignore_index, REDUCTIONS[reduction], False, None, 0)
+        result: float | NDArray[Any] | None = _plain_cross_entropy(
+            logits, target, ignore_index, REDUCTIONS[reduction], False, None, 0
+        )
         if result is not None:
             if type(result) is int:
                 raise _arguments.out_of_range(target, logits.shape[-1], ignore_index, result)  # type: ignore[union-attr]
@@ -125,7 +127,7 @@ def cross_entropy(
     arguments, _ = _arguments.cross_entropy_arguments(
         logits, target, axis, weight, sample_weight, ignore_index, label_smoothing, reduction, normalizer, n_threads, False
     )
-    loss = _kernels.cross_entropy(*arguments)
+    loss: float | NDArray[Any] = _kernels.cross_entropy(*arguments)
     if type(loss) is int:
         raise _arguments.out_of_range(target, arguments.logits.shape[arguments.axis], ignore_index, loss)
     return loss
@@ -201,11 +203,13 @@ def cross_entropy_with_grad(
         and type(ignore_index) is int
         and -(2**63) <= ignore_index < 2**63
     ):
-        result = _plain_cross_entropy(logits, target, ignore_index, REDUCTIONS[reduction], True, out, 0)
-        if result is not None:
-            if type(result) is int:
-                raise _arguments.out_of_range(target, logits.shape[-1], ignore_index, result)  # type: ignore[union-attr]
-            return result
+        pair: tuple[float | NDArray[Any], NDArray[Any]] | int | None = _plain_cross_entropy(
+            logits, target, ignore_index, REDUCTIONS[reduction], True, out, 0
+        )
+        if pair is not None:
+            if isinstance(pair, int):
+                raise _arguments.out_of_range(target, logits.shape[-1], ignore_index, pair)  # type: ignore[union-attr]
+            return pair
     arguments, grad = _arguments.cross_entropy_arguments(
         logits, target, axis, weight, sample_weight, ignore_index, label_smoothing, reduction, normalizer, n_threads,
         True, grad_output, out,
