@@ -21,6 +21,7 @@ napoleon_use_param = False  # keeps "logits, target, ...: as for" in one line
 napoleon_use_rtype = False
 
 myst_enable_extensions = ["colon_fence", "dollarmath"]
+myst_heading_anchors = 3  # links such as tutorial.md#three-losses
 # "inline": {eval} puts a number that was computed into a sentence. A cell that raises or warns fails the build with -W.
 nb_execution_mode = "inline"
 nb_execution_raise_on_error = True
