@@ -31,6 +31,11 @@ def set_num_threads(n: int) -> None:
     n : int
         At least 1.
 
+    Raises
+    ------
+    TypeError, ValueError
+        For what is no integer, or below 1.
+
     Examples
     --------
     >>> import celoss
@@ -50,11 +55,16 @@ def set_num_threads(n: int) -> None:
 
 
 def get_num_threads() -> int:
-    """At most so many threads are used by one call.
+    """Tell how many threads a call uses at most.
 
     Returns
     -------
     int
+        At least 1.
+
+    See Also
+    --------
+    set_num_threads : Where the number comes from.
 
     Examples
     --------

@@ -22,9 +22,12 @@ class CrossEntropyLoss:
 
     Parameters
     ----------
-    **options
-        Those of `cross_entropy`: axis, weight, sample_weight, ignore_index, label_smoothing, reduction, normalizer,
-        n_threads.
+    axis, weight, sample_weight, ignore_index, label_smoothing, reduction, normalizer, n_threads
+        As for `cross_entropy`. They are checked in each call, against its arrays.
+
+    See Also
+    --------
+    cross_entropy_with_grad : The function behind it.
 
     Examples
     --------
@@ -74,7 +77,23 @@ class CrossEntropyLoss:
         return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self.options.items())})"
 
     def __call__(self, logits: ArrayLike, target: ArrayLike) -> float | NDArray[Any]:
-        """The loss of `logits` against `target`, as from the function of the same name."""
+        """Return the loss of `logits` against `target`; the gradient is computed along with it.
+
+        Parameters
+        ----------
+        logits, target
+            As for `cross_entropy`, or `binary_cross_entropy`.
+
+        Returns
+        -------
+        float or ndarray
+            As from that function.
+
+        Raises
+        ------
+        TypeError, ValueError, IndexError
+            As that function does. There is no gradient then.
+        """
         self._grad = None
         array = as_array(logits, "logits")
         buffer = self._buffer
@@ -86,7 +105,7 @@ class CrossEntropyLoss:
         return loss
 
     def backward(self, grad_output: ArrayLike = 1.0) -> NDArray[Any]:
-        """Gradient of the last call's loss with respect to its logits, times `grad_output`.
+        """Return the gradient of the last call's loss with respect to its logits, times `grad_output`.
 
         Parameters
         ----------
@@ -126,8 +145,12 @@ class BinaryCrossEntropyLoss(CrossEntropyLoss):
 
     Parameters
     ----------
-    **options
-        Those of `binary_cross_entropy`: weight, pos_weight, label_smoothing, reduction, normalizer, n_threads.
+    weight, pos_weight, label_smoothing, reduction, normalizer, n_threads
+        As for `binary_cross_entropy`. They are checked in each call, against its arrays.
+
+    See Also
+    --------
+    binary_cross_entropy_with_grad : The function behind it.
 
     Examples
     --------

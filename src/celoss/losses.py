@@ -95,6 +95,12 @@ def cross_entropy(
     See Also
     --------
     cross_entropy_with_grad : The same loss, and its gradient.
+    zero_one_loss : The classification error.
+
+    Notes
+    -----
+    Label smoothing is that of Szegedy et al., "Rethinking the Inception Architecture for Computer Vision" (2016), section
+    7. Weights, smoothing and denominators meet as in ``torch.nn.functional.cross_entropy``.
 
     Examples
     --------
