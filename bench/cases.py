@@ -63,6 +63,10 @@ OPTIONS = (FEW_CLASSES, THOUSAND, TOKENS)  # shapes on which an option is compar
 DTYPES = (THOUSAND, TOKENS)  # shapes on which dtypes are compared
 LEVELS = (FEW_CLASSES, HUNDRED, THOUSAND, TOKENS)  # shapes on which the ISA levels are compared
 
+# The family: functions of rows, and functions of one score at a time.
+FAMILY_ROWS = (SMALL, FEW_CLASSES, HUNDRED, THOUSAND, TOKENS, VOCABULARY)
+FAMILY_SCORES = (Case((320,)), Case((65_536,)), Case((8_192_000,)))
+
 # Anchors of a detector, pixels of a segmentation: the classes are not the last axis.
 AXIS_1 = (Case((32, 81, 8_732), axis=1), Case((16, 21, 256, 256), axis=1))
 
@@ -98,6 +102,11 @@ def make_target(case: Case, seed: int = SEED) -> np.ndarray:
     shape = list(case.shape)
     del shape[case.axis]
     return np.random.default_rng([seed, 1]).integers(0, case.classes, shape, dtype=np.int64)
+
+
+def make_labels(case: Case, seed: int = SEED) -> np.ndarray:
+    """Labels 0 and 1 of binary scores, in the dtype of the scores."""
+    return np.random.default_rng([seed, 1]).integers(0, 2, case.shape).astype(numpy_dtype(case.dtype))
 
 
 def make(case: Case) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,332 @@
+"""The functions beside cross-entropy, and every way to get them that is compared: softmax and its relatives, sigmoid
+and its relatives, binary cross-entropy with gradient, the Brier score with gradient.
+
+As in ``peers``: ``peer.make(x, target, n_threads=1)`` prepares what a user prepares once and returns a function without
+arguments. Every call makes a fresh result. Only the peers whose name ends in ``out=`` write into an array that the
+caller keeps, and they are compared with one another only. Activations have no target.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from bench import cases
+from bench.cases import Case
+from bench.peers import Peer
+
+NEEDS = {
+    "celoss": ("celoss",),
+    "SciPy": ("scipy",),
+    "scikit-learn": ("sklearn",),
+    "PyTorch": ("torch",),
+    "JAX": ("jax", "optax"),
+}
+
+
+@dataclass(frozen=True)
+class Function:
+    """One function of the family: its name in celoss, the shapes it is measured on, and who computes it."""
+
+    name: str
+    shapes: tuple[Case, ...]
+    peers: tuple[Peer, ...]
+    make_target: Callable[[Case], np.ndarray | None]
+    read_only: bool = False  # its result is small: one number a row
+
+    def __str__(self) -> str:
+        return self.name
+
+    def data(self, case: Case) -> tuple[np.ndarray, np.ndarray | None]:
+        return cases.make_logits(case), self.make_target(case)
+
+    def runnable(self, kept: bool = False) -> dict[str, Peer]:
+        """Peers that run here: those with a fresh result in every call, or those that keep it."""
+        return {peer.name: peer for peer in self.peers if not peer.missing and peer.name.endswith("out=") == kept}
+
+
+def _peers(**makers: Callable) -> tuple[Peer, ...]:
+    """Peers by library; ``celoss_out`` and ``PyTorch_out`` are the forms with ``out=``."""
+    found = []
+    for key, make in makers.items():
+        library, _, out = key.replace("scikit_learn", "scikit-learn").partition("_")
+        found.append(Peer(f"{library} out=" if out else library, make, NEEDS.get(library, ())))
+    return tuple(found)
+
+
+# --- by library --------------------------------------------------------------------------------
+
+
+def celoss(name: str, out: bool = False) -> Callable:
+    """As a user calls it; threads as in ``peers.make_celoss``."""
+
+    def make(x, target, n_threads=1):
+        import celoss
+
+        arguments = (x,) if target is None else (x, target)
+        return partial(getattr(celoss, name), *arguments, **({"out": np.zeros_like(x)} if out else {}))
+
+    return make
+
+
+def numpy(call: Callable) -> Callable:
+    return lambda x, target, n_threads=1: partial(call, *((x,) if target is None else (x, target)))
+
+
+def scipy(name: str, **options) -> Callable:
+    def make(x, target, n_threads=1):
+        import scipy.special
+
+        return partial(getattr(scipy.special, name), x, **options)
+
+    return make
+
+
+def torch(call: Callable, out: bool = False) -> Callable:
+    """``call(torch, x)``, or with ``out`` ``call(torch, x, result)``, without a record for gradients."""
+
+    def make(x, target, n_threads=1):
+        import torch
+
+        torch.set_num_threads(n_threads)
+        tensor = torch.from_numpy(x)
+        return partial(call, torch, tensor, *((torch.zeros_like(tensor),) if out else ()))
+
+    return make
+
+
+def torch_gradient(loss: Callable) -> Callable:
+    def make(x, target, n_threads=1):
+        import torch
+
+        torch.set_num_threads(n_threads)
+        x, target = torch.from_numpy(x).requires_grad_(), torch.from_numpy(target)
+
+        def call():
+            value = loss(torch, x, target)
+            (grad,) = torch.autograd.grad(value, x)
+            return value, grad
+
+        return call
+
+    return make
+
+
+def jax(function: Callable, gradient: bool = False) -> Callable:
+    """``function(jax, *arrays)`` compiled, with its gradient where that is wanted; threads as in ``peers.make_jax``."""
+
+    def make(x, target, n_threads=1):
+        import jax
+
+        arrays = [jax.numpy.asarray(array) for array in (x, target) if array is not None]
+        traced = partial(function, jax)
+        compiled = jax.jit(jax.value_and_grad(traced) if gradient else traced)
+        return lambda: jax.block_until_ready(compiled(*arrays))
+
+    return make
+
+
+# --- in NumPy, with as few temporaries as there can be ---------------------------------------------
+
+
+def numpy_softmax(x):
+    p = x - x.max(axis=1, keepdims=True)
+    np.exp(p, out=p)
+    p /= p.sum(axis=1, keepdims=True)
+    return p
+
+
+def numpy_log_softmax(x):
+    y = x - x.max(axis=1, keepdims=True)
+    y -= np.log(np.exp(y).sum(axis=1, keepdims=True))
+    return y
+
+
+def numpy_logsumexp(x):
+    top = x.max(axis=1)
+    e = x - top[:, None]
+    np.exp(e, out=e)
+    return top + np.log(e.sum(axis=1))
+
+
+def numpy_sigmoid(x):
+    p = np.negative(x)
+    np.exp(p, out=p)
+    p += 1
+    return np.divide(1, p, out=p)
+
+
+def numpy_log_sigmoid(x):
+    return np.negative(np.logaddexp(np.float32(0), -x))
+
+
+def numpy_binary_cross_entropy(x, target):
+    e = np.exp(-np.abs(x))
+    loss = (np.log1p(e) + np.maximum(x, 0) - x * target).mean()
+    grad = numpy_sigmoid(x)
+    grad -= target
+    grad /= np.float32(x.size)
+    return loss, grad
+
+
+def numpy_brier(x, target):
+    p = numpy_softmax(x)
+    rows = np.arange(len(x))
+    d = p.copy()
+    d[rows, target] -= 1
+    loss = np.einsum("ij,ij->", d, d) / len(x)
+    d -= np.einsum("ij,ij->i", p, d)[:, None]
+    d *= p
+    d *= np.float32(2 / len(x))
+    return loss, d
+
+
+# --- losses of the other libraries -----------------------------------------------------------------
+
+
+def scipy_binary_cross_entropy(x, target, n_threads=1):
+    from scipy.special import expit, log_expit
+
+    def call():
+        loss = np.mean((1 - target) * x - log_expit(x))
+        grad = expit(x)
+        grad -= target
+        grad /= np.float32(x.size)
+        return loss, grad
+
+    return call
+
+
+def scipy_brier(x, target, n_threads=1):
+    from scipy.special import softmax
+
+    rows = np.arange(len(x))
+
+    def call():
+        p = softmax(x, axis=1)
+        d = p.copy()
+        d[rows, target] -= 1
+        loss = np.einsum("ij,ij->", d, d) / len(x)
+        d -= np.einsum("ij,ij->i", p, d)[:, None]
+        d *= p
+        d *= np.float32(2 / len(x))
+        return loss, d
+
+    return call
+
+
+def sklearn_binary_cross_entropy(x, target, n_threads=1):
+    """The private loss of scikit-learn's estimators, one-dimensional; threads as in ``peers.make_sklearn_sized``."""
+    from sklearn._loss import HalfBinomialLoss
+
+    loss, share = HalfBinomialLoss(), np.full(x.size, 1 / x.size, x.dtype)
+    threads = n_threads if x.size >= 2**15 else 1
+
+    def call():
+        each, grad = loss.loss_gradient(target, x, share, n_threads=threads)
+        return each.sum(), grad
+
+    return call
+
+
+def torch_brier(torch, x, target):
+    onehot = torch.nn.functional.one_hot(target, x.shape[1])
+    return (torch.softmax(x, 1) - onehot).square().sum(1).mean()
+
+
+def jax_brier(jax, x, target):
+    error = jax.nn.softmax(x) - jax.nn.one_hot(target, x.shape[1])
+    return (error * error).sum(axis=1).mean()
+
+
+def jax_binary_cross_entropy(jax, x, target):
+    from optax import sigmoid_binary_cross_entropy
+
+    return sigmoid_binary_cross_entropy(x, target).mean()
+
+
+# --- the family ------------------------------------------------------------------------------------
+
+
+def _activation(name, shapes, read_only=False, **makers) -> Function:
+    return Function(name, shapes, _peers(celoss=celoss(name), **makers), lambda case: None, read_only)
+
+
+SOFTMAX = _activation(
+    "softmax", cases.FAMILY_ROWS,
+    celoss_out=celoss("softmax", out=True),
+    NumPy=numpy(numpy_softmax),
+    SciPy=scipy("softmax", axis=1),
+    PyTorch=torch(lambda torch, x: torch.softmax(x, 1)),
+    PyTorch_out=torch(lambda torch, x, out: torch.softmax(x, 1, out=out), out=True),
+    JAX=jax(lambda jax, x: jax.nn.softmax(x)),
+)  # fmt: skip
+LOG_SOFTMAX = _activation(
+    "log_softmax", cases.FAMILY_ROWS,
+    celoss_out=celoss("log_softmax", out=True),
+    NumPy=numpy(numpy_log_softmax),
+    SciPy=scipy("log_softmax", axis=1),
+    PyTorch=torch(lambda torch, x: torch.log_softmax(x, 1)),
+    PyTorch_out=torch(lambda torch, x, out: torch.log_softmax(x, 1, out=out), out=True),
+    JAX=jax(lambda jax, x: jax.nn.log_softmax(x)),
+)  # fmt: skip
+LOGSUMEXP = _activation(
+    "logsumexp", cases.FAMILY_ROWS, read_only=True,
+    NumPy=numpy(numpy_logsumexp),
+    SciPy=scipy("logsumexp", axis=1),
+    PyTorch=torch(lambda torch, x: torch.logsumexp(x, 1)),
+    JAX=jax(lambda jax, x: jax.nn.logsumexp(x, axis=1)),
+)  # fmt: skip
+SIGMOID = _activation(
+    "sigmoid", cases.FAMILY_SCORES,
+    celoss_out=celoss("sigmoid", out=True),
+    NumPy=numpy(numpy_sigmoid),
+    SciPy=scipy("expit"),
+    PyTorch=torch(lambda torch, x: torch.sigmoid(x)),
+    PyTorch_out=torch(lambda torch, x, out: torch.sigmoid(x, out=out), out=True),
+    JAX=jax(lambda jax, x: jax.nn.sigmoid(x)),
+)  # fmt: skip
+LOG_SIGMOID = _activation(
+    "log_sigmoid", cases.FAMILY_SCORES,
+    celoss_out=celoss("log_sigmoid", out=True),
+    NumPy=numpy(numpy_log_sigmoid),
+    SciPy=scipy("log_expit"),
+    PyTorch=torch(lambda torch, x: torch.nn.functional.logsigmoid(x)),
+    JAX=jax(lambda jax, x: jax.nn.log_sigmoid(x)),
+)  # fmt: skip
+BINARY_CROSS_ENTROPY = Function(
+    "binary_cross_entropy_with_grad",
+    cases.FAMILY_SCORES,
+    _peers(
+        celoss=celoss("binary_cross_entropy_with_grad"),
+        celoss_out=celoss("binary_cross_entropy_with_grad", out=True),
+        NumPy=numpy(numpy_binary_cross_entropy),
+        SciPy=scipy_binary_cross_entropy,
+        scikit_learn=sklearn_binary_cross_entropy,
+        PyTorch=torch_gradient(lambda torch, x, y: torch.nn.functional.binary_cross_entropy_with_logits(x, y)),
+        JAX=jax(jax_binary_cross_entropy, gradient=True),
+    ),
+    cases.make_labels,
+)
+BRIER = Function(
+    "brier_score_with_grad",
+    cases.FAMILY_ROWS,
+    _peers(
+        celoss=celoss("brier_score_with_grad"),
+        celoss_out=celoss("brier_score_with_grad", out=True),
+        NumPy=numpy(numpy_brier),
+        SciPy=scipy_brier,
+        PyTorch=torch_gradient(torch_brier),
+        JAX=jax(jax_brier, gradient=True),
+    ),
+    cases.make_target,
+)
+
+FUNCTIONS = (SOFTMAX, LOG_SOFTMAX, LOGSUMEXP, SIGMOID, LOG_SIGMOID, BINARY_CROSS_ENTROPY, BRIER)
+
+
+def as_numpy(answer) -> tuple[np.ndarray, ...]:
+    """What a call returned, one array or (loss, gradient), as NumPy arrays."""
+    parts = answer if isinstance(answer, tuple) else (answer,)
+    return tuple(np.asarray(part.detach() if hasattr(part, "detach") else part) for part in parts)
