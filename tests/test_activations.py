@@ -14,6 +14,7 @@ ROWS = ["softmax", "log_softmax", "logsumexp"]
 ELEMENTS = ["sigmoid", "log_sigmoid"]
 WITH_OUT = ["softmax", "log_softmax", *ELEMENTS]
 DTYPES = [np.float32, pytest.param(np.float64, marks=truth.needs_wide)]
+LONG = 70_001  # so many classes, in a few rows, are cut into pieces
 CLASS_COUNTS = [*range(1, 36), 63, 64, 65, 127, 128, 129, 257, 1000, 1001, 5000]
 
 
@@ -47,9 +48,9 @@ def exact_sigmoid(z):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("classes", CLASS_COUNTS)
+@pytest.mark.parametrize("classes", [*CLASS_COUNTS, LONG])
 def test_rows_are_exact(classes, dtype, level):
-    x = rows_that_hurt(classes, dtype)
+    x = rows_that_hurt(classes, dtype)[: 15 if classes == LONG else None]
     p, _, nll = truth.softmax(x)
     most = ulp("activation", x.dtype)
     truth.assert_ulp(celoss.softmax(x), p, most)
@@ -133,7 +134,7 @@ def layouts(a):
 
 @pytest.mark.parametrize("name", [*ROWS, *ELEMENTS])
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
-@pytest.mark.parametrize("shape", [(7, 5), (33, 40), (50, 300)])
+@pytest.mark.parametrize("shape", [(7, 5), (33, 40), (50, 300), (2, LONG)])
 def test_any_layout_gives_the_same_bits(shape, dtype, name, level):
     x = (3 * np.random.default_rng(0).standard_normal(shape)).astype(dtype)
     function = getattr(celoss, name)
@@ -148,7 +149,7 @@ def test_any_layout_gives_the_same_bits(shape, dtype, name, level):
 
 @pytest.mark.parametrize("name", WITH_OUT)
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
-@pytest.mark.parametrize("shape", [(7, 5), (33, 40)])
+@pytest.mark.parametrize("shape", [(7, 5), (33, 40), (2, LONG)])
 def test_out(shape, dtype, name, level):
     x = (3 * np.random.default_rng(0).standard_normal(shape)).astype(dtype)
     function = getattr(celoss, name)
@@ -156,7 +157,7 @@ def test_out(shape, dtype, name, level):
     for out in (
         np.empty_like(x),
         np.empty_like(x, order="F"),
-        np.zeros((66, 80), dtype)[: shape[0], ::2][:, : shape[1]],
+        np.zeros((2 * shape[0], 2 * shape[1]), dtype)[::2, ::2],
     ):
         assert function(x, out=out) is out
         np.testing.assert_array_equal(out, expected)
@@ -166,7 +167,7 @@ def test_out(shape, dtype, name, level):
 
 
 @pytest.mark.parametrize("name", [*ROWS, *ELEMENTS])
-@pytest.mark.parametrize("shape", [(40000, 10), (5000, 100), (70, 10000), (2, 300001)])
+@pytest.mark.parametrize("shape", [(40000, 10), (5000, 100), (70, 10000), (2, 300001), (20, 300001)])
 def test_threads_change_nothing(shape, name, keep_num_threads):
     x = (3 * np.random.default_rng(0).standard_normal(shape, np.float32)).astype(np.float32)
     results = []
@@ -177,7 +178,7 @@ def test_threads_change_nothing(shape, name, keep_num_threads):
         np.testing.assert_array_equal(result, results[0])
 
 
-@pytest.mark.parametrize("classes", [2, 3, 16, 33, 200])
+@pytest.mark.parametrize("classes", [2, 3, 16, 33, 200, LONG])
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_special_values_of_rows(dtype, classes, level):
     x = np.zeros((7, classes), dtype)
@@ -197,7 +198,7 @@ def test_special_values_of_rows(dtype, classes, level):
         assert np.isnan(p[row]).all() and np.isnan(log_p[row]).all()
     np.testing.assert_array_equal(p[3], one)
     np.testing.assert_array_equal(log_p[3], np.where(one == 1, 0, -INF))
-    np.testing.assert_allclose(p[6].astype(float), 1 / classes, rtol=1e-3)
+    np.testing.assert_allclose(p[6].astype(float), 1 / classes, rtol=1e-3, atol=np.finfo(dtype).tiny / 2)
     np.testing.assert_array_equal(total[:6], [-INF, INF, NAN, 3, NAN, NAN])
 
 

@@ -188,19 +188,37 @@ cdef bint run_elements(Elements* s, int limit, double* loss) noexcept nogil:
     cdef Py_ssize_t chunks = (s.count + CHUNK_NUMBERS - 1) // CHUNK_NUMBERS
     cdef Py_ssize_t threads = max(<Py_ssize_t>1, min(<Py_ssize_t>limit, s.count // NUMBERS_PER_THREAD))
     cdef size_t scratch = 3 * BLOCK_SCORES * (sizeof(double) + sizeof(double))
+    cdef double one_chunk
     cdef bint ran
     s.chunk_loss = NULL
     s.bad_weight.store(0)
     if s.operation == BINARY:
-        s.chunk_loss = <double*>malloc(<size_t>(chunks + 1) * sizeof(double))
-        if s.chunk_loss == NULL:
-            return False
+        s.chunk_loss = &one_chunk
+        if chunks > 1:
+            s.chunk_loss = <double*>malloc(<size_t>chunks * sizeof(double))
+            if s.chunk_loss == NULL:
+                return False
     ran = celoss_pool_run(scores_of_doubles if s.z.storage == STORED_FLOAT64 else scores_of_floats, s, chunks,
                           <int>threads, scratch)
     if ran and s.chunk_loss != NULL:
         loss[0] = sum_of(s.chunk_loss, chunks)
-    free(s.chunk_loss)
+    if chunks > 1:
+        free(s.chunk_loss)
     return ran
+
+
+cdef double run_over_scores(Elements* s, int limit) except? -1:
+    """`run_elements`; other threads of the interpreter run meanwhile, unless it is over at once."""
+    cdef double loss = 0
+    cdef bint enough
+    if s.count <= SMALL_CALL:
+        enough = run_elements(s, limit, &loss)
+    else:
+        with nogil:
+            enough = run_elements(s, limit, &loss)
+    if not enough:
+        raise MemoryError("celoss could not allocate its scratch memory")
+    return loss
 
 
 cdef int set_operand(Operand* operand, cnp.ndarray a, int storage, list dims) except -1:
@@ -234,9 +252,6 @@ cdef int set_operand(Operand* operand, cnp.ndarray a, int storage, list dims) ex
 def element_activation(int operation, cnp.ndarray x, int storage, cnp.ndarray out):
     """sigmoid (1) or log_sigmoid (2) into `out`, in the order in which x lies in memory."""
     cdef Elements s
-    cdef double nothing = 0
-    cdef bint enough
-    cdef int limit = thread_limit.load()
     if x.size == 0:
         return
     dims = list(range(x.ndim))
@@ -247,10 +262,7 @@ def element_activation(int operation, cnp.ndarray x, int storage, cnp.ndarray ou
     set_operand(&s.z, x, storage, dims)
     set_operand(&s.out, out, storage, dims)
     set_operand(&s.y, None, 0, None)
-    with nogil:
-        enough = run_elements(&s, limit, &nothing)
-    if not enough:
-        raise MemoryError("celoss could not allocate its scratch memory")
+    run_over_scores(&s, thread_limit.load())
 
 
 cdef void set_plain_operand(Operand* operand, cnp.ndarray a, int storage) noexcept:
@@ -267,9 +279,7 @@ cdef void set_plain_operand(Operand* operand, cnp.ndarray a, int storage) noexce
 def plain_element_activation(int operation, x, out):
     """`element_activation` of a plain array, with nothing to check; None where anything is unusual."""
     cdef Elements s
-    cdef double nothing = 0
-    cdef bint enough
-    cdef int storage, limit = thread_limit.load()
+    cdef int storage
     result = plain_scores(x, out, True)
     if result is NotImplemented:
         return None
@@ -278,10 +288,7 @@ def plain_element_activation(int operation, x, out):
     s.count = cnp.PyArray_SIZE(<cnp.ndarray>x)
     set_plain_operand(&s.z, <cnp.ndarray>x, storage)
     set_plain_operand(&s.out, <cnp.ndarray>result, storage)
-    with nogil:
-        enough = run_elements(&s, limit, &nothing)
-    if not enough:
-        raise MemoryError("celoss could not allocate its scratch memory")
+    run_over_scores(&s, thread_limit.load())
     return result
 
 
@@ -303,8 +310,7 @@ def plain_binary_loss(int loss_kind, logits, target, int reduction, bint want_gr
     """`binary_loss` of plain arrays without options, with nothing to check; None where anything is unusual."""
     cdef Elements s
     cdef double total = 0, divisor = 1
-    cdef bint enough = True
-    cdef int storage, label_storage, d, limit = thread_limit.load()
+    cdef int storage, label_storage, d
     cdef cnp.ndarray z, y
     cdef object loss = None
     grad = plain_scores(logits, out, want_grad)
@@ -340,10 +346,7 @@ def plain_binary_loss(int loss_kind, logits, target, int reduction, bint want_gr
         divisor = <double>s.count
     if s.count:
         s.factor = 1 / divisor
-        with nogil:
-            enough = run_elements(&s, limit, &total)
-    if not enough:
-        raise MemoryError("celoss could not allocate its scratch memory")
+        total = run_over_scores(&s, thread_limit.load())
     result = loss if reduction == NONE else total / divisor if divisor > 0 else NAN
     return (result, grad) if want_grad else result
 
@@ -357,7 +360,6 @@ def binary_loss(int loss_kind, cnp.ndarray logits, int storage, cnp.ndarray targ
     """
     cdef Elements s
     cdef double total = 0, divisor = 1
-    cdef bint enough = True
     cdef cnp.ndarray upstreams = None
     dims = list(range(logits.ndim))
     s.operation = BINARY
@@ -383,14 +385,9 @@ def binary_loss(int loss_kind, cnp.ndarray logits, int storage, cnp.ndarray targ
         divisor = normalizer if normalizer > 0 else <double>s.count
     if s.count:
         s.factor /= divisor
-        if limit <= 0:
-            limit = thread_limit.load()
-        with nogil:
-            enough = run_elements(&s, limit, &total)
+        total = run_over_scores(&s, limit if limit > 0 else thread_limit.load())
         if s.bad_weight.load():
             return None
-    if not enough:
-        raise MemoryError("celoss could not allocate its scratch memory")
     result = loss if reduction == NONE else total / divisor if divisor > 0 else NAN
     return (result, out) if want_grad else result
 

@@ -509,11 +509,8 @@ cdef bint run_call(Call* c, int limit, double* loss) noexcept nogil:
     if c.operation:
         return run_row_operation(c, limit, loss)
     threads = max(<Py_ssize_t>1, min(<Py_ssize_t>limit, c.rows * c.classes // NUMBERS_PER_THREAD))
-    if c.classes * size > LONG_ROW_BYTES or (c.rows < FEW_ROWS and c.classes >= LONG_AMONG_FEW):
-        c.few_classes = False
-        if size == 8:
-            return run_long_rows[double](c, <int>threads, loss, NULL)
-        return run_long_rows[float](c, <int>threads, loss, NULL)
+    if are_long_rows(c):
+        return run_long_rows_of(c, <int>threads, loss)
     c.few_classes = c.classes <= FEW_CLASSES
     c.block_rows = max(<Py_ssize_t>1, min(<Py_ssize_t>CELOSS_BLOCK_ROWS, BLOCK_BYTES // (c.classes * size)))
     if c.few_classes:

@@ -1,7 +1,8 @@
 # Long rows: cut into pieces, so that threads share a row. Included by _kernels.pyx.
 #
 # Three phases over rows x pieces, each a call of the pool: the maximum, the sum of the exponentials, the gradient. Between
-# them the pieces of a row are merged in their order.
+# them the pieces of a row are merged in their order. Softmax and its relatives (RowOperation) take the same way: their
+# results are written where the gradient is.
 
 cdef enum Phase:
     MAXIMUM = 0
@@ -10,7 +11,8 @@ cdef enum Phase:
 
 cdef struct Piece:
     # What one piece adds to its row; of a row's first piece, the merged row.
-    double maximum, rest, rest_low, mass, blend_gap, inverse, inverse_low, coefficient, subtracted
+    double maximum, rest, rest_low, mass, blend_gap, inverse, inverse_low, log_sum, coefficient, subtracted
+    double infinite                 # for logsumexp, see `infinite_sum`
     Py_ssize_t where                # of the maximum in the piece; -1 where the row's comes first in another
 
 cdef struct LongRows:
@@ -41,8 +43,9 @@ cdef void run_piece(const LongRows* job, Py_ssize_t block, char* scratch, real* 
     cdef bint want_grad = c.g.at != NULL
     cdef bint blended = c.soft or c.smoothing > 0
     cdef bint direct_x = is_direct(&c.x, kind)
+    cdef bint direct_g = want_grad and is_direct(&c.g, kind)
     # Exponentials wait in the gradient's place where they can be stored there; elsewhere they are computed again.
-    cdef bint stored = want_grad and is_direct(&c.g, kind)
+    cdef bint stored = direct_g and c.operation != LOG_SOFTMAX
     if not c.soft and target_of_row(c, n) < 0:
         if job.phase == GRADIENT:
             where = piece_at(&c.g, c, n, first)
@@ -57,7 +60,7 @@ cdef void run_piece(const LongRows* job, Py_ssize_t block, char* scratch, real* 
     e = x
     q = x
     q.at = x.at + x.classes
-    if want_grad and stored:
+    if direct_g:
         where = piece_at(&c.g, c, n, first)
         e.at = <real*>where.at
     if not (job.phase == GRADIENT and stored):
@@ -95,6 +98,15 @@ cdef void run_piece(const LongRows* job, Py_ssize_t block, char* scratch, real* 
         piece.rest = r.sums.rest[0]
         if real is double:
             piece.rest_low = r.sums.rest_low[0]  # stays 0 for float32, which has none
+        if c.operation == LOGSUMEXP and m[0] - m[0] != 0:
+            piece.infinite = infinite_sum(x.at, 1, x.classes)
+        return
+    if c.operation == LOG_SOFTMAX:
+        r.sums.log_sum[0] = row.log_sum
+        ops.log_probability(&x, &e, m, &r.sums)
+        if not direct_g:
+            where = piece_at(&c.g, c, n, first)
+            ops.store_tile(&e, &where)
         return
     if not stored:
         ops.exp_sum(&x, &e, m, &piece.where, NULL, NULL, NULL, 0, &r.sums)
@@ -165,11 +177,21 @@ cdef double end_long_row(LongRows* job, Py_ssize_t n, Rows* r, real x_target, re
     r.some_ignored = False
     (<real*>r.maximum)[0] = m
     ops.log_rows(1, <real*>r.maximum, <real*>r.x_target, <real*>r.e_target, &r.sums)
-    finish_rows(c, n, 1, r)
+    if c.operation:
+        r.coefficient[0] = 1
+        r.loss[0] = <double>m + r.sums.log_sum[0]
+        if m - m != 0:
+            r.loss[0] = row.infinite
+            for p in range(1, job.pieces):
+                if row[p].infinite != row[p].infinite or row[p].infinite > r.loss[0]:
+                    r.loss[0] = row[p].infinite
+    else:
+        finish_rows(c, n, 1, r)
     if c.row_loss != NULL:
         put_losses(c, n, 1, r.loss)
     row.inverse = r.sums.inverse[0]
     row.inverse_low = r.sums.inverse_low[0]
+    row.log_sum = r.sums.log_sum[0]
     row.coefficient = r.coefficient[0]
     row.subtracted = r.subtracted[0]
     return r.loss[0]
@@ -215,15 +237,15 @@ cdef bint run_long_rows(Call* c, int limit, double* loss, real* kind) noexcept n
     one.at = &value
     loss[0] = 0
     if enough:
-        if not c.soft and c.target_size == 8:
+        if c.target != NULL and c.target_size == 8:
             seen = table.read_targets_i64(<const int64_t*>c.target, c.rows, c.ignore_index, c.classes, c.seen_target)
-        elif not c.soft:
+        elif c.target != NULL:
             seen = table.read_targets_i32(<const int32_t*>c.target, c.rows, c.ignore_index, c.classes, c.seen_target)
         if seen & SEEN_OUT_OF_RANGE:
             c.bad_row.store(0)
         if c.bad_row.load() < 0:
             for n in range(c.rows):
-                if not c.soft and c.seen_target[n] >= 0:
+                if c.target != NULL and c.seen_target[n] >= 0:
                     where = piece_at(&c.x, c, n, c.seen_target[n])
                     ops.load_tile(&where, &one)
                     x_target[n] = value
@@ -231,7 +253,7 @@ cdef bint run_long_rows(Call* c, int limit, double* loss, real* kind) noexcept n
             enough = celoss_pool_run(work, &job, blocks, limit, scratch)
             for n in range(c.rows):
                 begin_long_row(&job, n)
-                if c.soft:
+                if c.target == NULL:
                     x_target[n] = <real>job.piece[n * job.pieces].maximum
             job.phase = EXP_SUM
             enough = enough and celoss_pool_run(work, &job, blocks, limit, scratch)
@@ -247,7 +269,7 @@ cdef bint run_long_rows(Call* c, int limit, double* loss, real* kind) noexcept n
                 job.phase = GRADIENT
                 enough = enough and celoss_pool_run(work, &job, blocks, limit, scratch)
                 for n in range(c.rows):
-                    if not c.soft and c.seen_target[n] >= 0:
+                    if c.target != NULL and c.seen_target[n] >= 0:
                         value = <real>at_target[n]
                         where = piece_at(&c.g, c, n, c.seen_target[n])
                         ops.store_tile(&one, &where)
@@ -257,3 +279,16 @@ cdef bint run_long_rows(Call* c, int limit, double* loss, real* kind) noexcept n
     free(at_target)
     free(r)
     return enough
+
+
+cdef inline bint are_long_rows(const Call* c) noexcept nogil:
+    """Whether rows are cut into pieces. This depends on the shape alone, as every cut does."""
+    cdef Py_ssize_t size = 8 if c.x.storage == STORED_FLOAT64 else 4
+    return c.classes * size > LONG_ROW_BYTES or (c.rows < FEW_ROWS and c.classes >= LONG_AMONG_FEW)
+
+
+cdef bint run_long_rows_of(Call* c, int limit, double* loss) noexcept nogil:
+    c.few_classes = False
+    if c.x.storage == STORED_FLOAT64:
+        return run_long_rows[double](c, limit, loss, NULL)
+    return run_long_rows[float](c, limit, loss, NULL)

@@ -308,6 +308,8 @@ cdef bint run_row_operation(Call* c, int limit, double* loss) noexcept nogil:
     if c.classes >> 48:
         return False  # a broadcast row, longer than any memory: the sizes below would overflow
     threads = max(<Py_ssize_t>1, min(<Py_ssize_t>limit, c.rows * c.classes // NUMBERS_PER_THREAD))
+    if c.operation >= SOFTMAX and are_long_rows(c):
+        return run_long_rows_of(c, <int>threads, loss)
     c.few_classes = c.classes <= FEW_CLASSES
     c.block_rows = max(<Py_ssize_t>1, min(<Py_ssize_t>CELOSS_BLOCK_ROWS, BLOCK_BYTES // (c.classes * size)))
     if c.few_classes:
@@ -337,18 +339,30 @@ cdef bint run_row_operation(Call* c, int limit, double* loss) noexcept nogil:
     return ran
 
 
+cdef int activate_rows(Call* c, int limit) except -1:
+    """`run_row_operation` for an activation; other threads of the interpreter run meanwhile, unless it is over at once."""
+    cdef atomic[Py_ssize_t] bad_row
+    cdef double nothing = 0
+    cdef bint enough
+    bad_row.store(-1)
+    c.bad_row = &bad_row
+    if c.rows * c.classes <= SMALL_CALL:
+        enough = run_row_operation(c, limit, &nothing)
+    else:
+        with nogil:
+            enough = run_row_operation(c, limit, &nothing)
+    if not enough:
+        raise MemoryError("celoss could not allocate its scratch memory")
+    return 0
+
+
 def row_activation(int operation, cnp.ndarray x, int storage, int axis, cnp.ndarray out, cnp.ndarray row_result):
     """softmax and log_softmax into `out`, logsumexp into `row_result` (contiguous); 3, 4 and 5 are the operations."""
     cdef Call c
-    cdef double nothing = 0
-    cdef bint enough
-    cdef atomic[Py_ssize_t] bad_row
     cdef int inner_dims
-    cdef int limit = thread_limit.load()
     if x.size == 0:
         return
     inner_dims = inner_dimensions([x] if out is None else [x, out], axis)
-    bad_row.store(-1)
     memset(&c, 0, sizeof(Call))
     c.operation = operation
     keep = [set_layout(&c.x, x, storage, axis, inner_dims)]
@@ -359,14 +373,10 @@ def row_activation(int operation, cnp.ndarray x, int storage, int axis, cnp.ndar
     c.inner_rows = 1
     for d in [d for d in range(x.ndim) if d != axis][x.ndim - 1 - inner_dims:]:
         c.inner_rows *= x.shape[d]
-    c.bad_row = &bad_row
     if row_result is not None:
         c.row_loss = <char*>cnp.PyArray_DATA(row_result)
         c.row_loss_size = <int>row_result.itemsize
-    with nogil:
-        enough = run_row_operation(&c, limit, &nothing)
-    if not enough:
-        raise MemoryError("celoss could not allocate its scratch memory")
+    activate_rows(&c, thread_limit.load())
 
 
 cdef inline bint fits_plainly(cnp.ndarray out, cnp.ndarray x) noexcept:
@@ -401,10 +411,7 @@ cdef inline object plain_scores(x, out, bint want_out):
 def plain_row_activation(int operation, x, out):
     """`row_activation` along the last axis of a plain array, with nothing to check; None where anything is unusual."""
     cdef Call c
-    cdef double nothing = 0
-    cdef bint enough
-    cdef atomic[Py_ssize_t] bad_row
-    cdef int ndim, limit = thread_limit.load()
+    cdef int ndim
     cdef Py_ssize_t size
     cdef cnp.ndarray a
     result = plain_scores(x, out, operation != LOGSUMEXP)
@@ -416,10 +423,8 @@ def plain_row_activation(int operation, x, out):
         return None
     if operation == LOGSUMEXP:
         result = cnp.PyArray_EMPTY(ndim - 1, cnp.PyArray_DIMS(a), cnp.PyArray_TYPE(a), 0)
-    bad_row.store(-1)
     memset(&c, 0, sizeof(Call))
     c.operation = operation
-    c.bad_row = &bad_row
     size = cnp.PyArray_ITEMSIZE(a)
     c.classes = cnp.PyArray_DIM(a, ndim - 1)
     c.rows = cnp.PyArray_SIZE(a) // c.classes
@@ -434,8 +439,5 @@ def plain_row_activation(int operation, x, out):
     else:
         c.g = c.x
         c.g.at = <char*>cnp.PyArray_DATA(<cnp.ndarray>result)
-    with nogil:
-        enough = run_row_operation(&c, limit, &nothing)
-    if not enough:
-        raise MemoryError("celoss could not allocate its scratch memory")
+    activate_rows(&c, thread_limit.load())
     return result
