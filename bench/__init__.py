@@ -7,6 +7,7 @@ cases                   shapes, seeds and data: the only place where they are wr
 machine                 what ran: processor, threads, build, versions
 timing                  interleaved rounds, medians, ratios
 peers                   every way to get (loss, gradient) that is compared
+family                  the functions beside cross-entropy, and their peers
 limits                  what the memory of this machine allows: the floors
 accuracy                errors in ulp against an extended-precision truth
 test_bench_*            pytest-benchmark: time per logit of every peer and floor, by shape

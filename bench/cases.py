@@ -65,6 +65,7 @@ LEVELS = (FEW_CLASSES, HUNDRED, THOUSAND, TOKENS)  # shapes on which the ISA lev
 
 # The family: functions of rows, and functions of one score at a time.
 FAMILY_ROWS = (SMALL, FEW_CLASSES, HUNDRED, THOUSAND, TOKENS, VOCABULARY)
+ONE_ROW = Case((1, 1_000_000))
 FAMILY_SCORES = (Case((320,)), Case((65_536,)), Case((8_192_000,)))
 
 # Anchors of a detector, pixels of a segmentation: the classes are not the last axis.

@@ -33,7 +33,6 @@ class Function:
     shapes: tuple[Case, ...]
     peers: tuple[Peer, ...]
     make_target: Callable[[Case], np.ndarray | None]
-    read_only: bool = False  # its result is small: one number a row
 
     def __str__(self) -> str:
         return self.name
@@ -42,7 +41,7 @@ class Function:
         return cases.make_logits(case), self.make_target(case)
 
     def runnable(self, kept: bool = False) -> dict[str, Peer]:
-        """Peers that run here: those with a fresh result in every call, or those that keep it."""
+        """Peers that run here: those with a fresh result in every call, or those that keep it; celoss first."""
         return {peer.name: peer for peer in self.peers if not peer.missing and peer.name.endswith("out=") == kept}
 
 
@@ -249,12 +248,12 @@ def jax_binary_cross_entropy(jax, x, target):
 # --- the family ------------------------------------------------------------------------------------
 
 
-def _activation(name, shapes, read_only=False, **makers) -> Function:
-    return Function(name, shapes, _peers(celoss=celoss(name), **makers), lambda case: None, read_only)
+def _activation(name, shapes, **makers) -> Function:
+    return Function(name, shapes, _peers(celoss=celoss(name), **makers), lambda case: None)
 
 
 SOFTMAX = _activation(
-    "softmax", cases.FAMILY_ROWS,
+    "softmax", (*cases.FAMILY_ROWS, cases.ONE_ROW),
     celoss_out=celoss("softmax", out=True),
     NumPy=numpy(numpy_softmax),
     SciPy=scipy("softmax", axis=1),
@@ -263,7 +262,7 @@ SOFTMAX = _activation(
     JAX=jax(lambda jax, x: jax.nn.softmax(x)),
 )  # fmt: skip
 LOG_SOFTMAX = _activation(
-    "log_softmax", cases.FAMILY_ROWS,
+    "log_softmax", (*cases.FAMILY_ROWS, cases.ONE_ROW),
     celoss_out=celoss("log_softmax", out=True),
     NumPy=numpy(numpy_log_softmax),
     SciPy=scipy("log_softmax", axis=1),
@@ -272,7 +271,7 @@ LOG_SOFTMAX = _activation(
     JAX=jax(lambda jax, x: jax.nn.log_softmax(x)),
 )  # fmt: skip
 LOGSUMEXP = _activation(
-    "logsumexp", cases.FAMILY_ROWS, read_only=True,
+    "logsumexp", (*cases.FAMILY_ROWS, cases.ONE_ROW),
     NumPy=numpy(numpy_logsumexp),
     SciPy=scipy("logsumexp", axis=1),
     PyTorch=torch(lambda torch, x: torch.logsumexp(x, 1)),

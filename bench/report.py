@@ -14,7 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from bench import accuracy, cases, limits, machine, peers, pictures
+from bench import accuracy, cases, family, limits, machine, peers, pictures
 
 BENCH = Path(__file__).resolve().parent
 THREADS = ("1", "all")
@@ -39,10 +39,14 @@ def measure(folder: Path, quick: bool) -> None:
         if code > 1:  # 1: a benchmark ran and its answer was wrong; the report says so
             raise SystemExit(f"the benchmarks did not run (pytest exit code {code})")
         without_rounds(path)
-    for module in ("accuracy", "targets"):
-        options = few if module == "targets" else ()
-        if python("-m", f"bench.{module}", "--json", str(folder / f"{module}.json"), *options):
-            raise SystemExit(f"bench.{module} failed")
+    parts = {
+        "accuracy": ("bench.accuracy",),
+        "targets": ("bench.targets", *few),
+        "targets-1": ("bench.targets", "--only", "family", "--threads", "1", *few),
+    }
+    for name, (module, *options) in parts.items():
+        if python("-m", module, "--json", str(folder / f"{name}.json"), *options):
+            raise SystemExit(f"{module} failed")
 
 
 def without_rounds(path: Path) -> None:
@@ -126,6 +130,25 @@ def speed_table(kinds: dict, errors: dict) -> str:
     return table(["ns per logit", *head], lines)
 
 
+def family_table(kinds: dict, function: family.Function) -> str:
+    """One function: a line for each peer, and how the fastest of those that make a fresh result compares."""
+    found = kinds[function.name]
+    shapes = [case for case in function.shapes if str(case) in found]
+    lines = []
+    for peer in function.peers:
+        cells = [ns(found[str(case)].get(peer.name), case) for case in shapes]
+        if any(cells):
+            lines.append([f"**{peer}**" if peer.name.startswith("celoss") else str(peer), *cells])
+    own, *rivals = function.runnable()
+    ratios = []
+    for case in shapes:
+        times = [found[str(case)][name] for name in rivals if name in found[str(case)]]
+        both = times and own in found[str(case)]
+        ratios.append(f"{min(times) / found[str(case)][own]:.2g}" if both else "")
+    lines.append(["fastest peer / celoss", *ratios])
+    return table([f"`{function}`, ns per number", *map(str, shapes)], lines)
+
+
 def floor_table(kinds: dict) -> str:
     shapes = [case for case in shapes_of(kinds) if str(case) in kinds["floor"]]
     lines = [[name, *(ns(kinds["floor"][str(case)].get(name), case) for case in shapes)] for name in limits.NAMES]
@@ -144,6 +167,7 @@ def target_table(rows: list[dict]) -> str:
 
 def write(folder: Path) -> Path:
     speed, found = load_speed(folder), load(folder, "targets")
+    found["rows"] += load(folder, "targets-1")["rows"]
     errors = load(folder, "accuracy")["float32"]
     pictures.time_per_logit(speed, folder / "time-per-logit.png")
     pictures.roofline(speed, folder / "roofline.png")
@@ -162,6 +186,13 @@ def write(folder: Path) -> Path:
             speed_table(kinds, errors),
             "What the memory allows on the same arrays, in the same process:",
             floor_table(kinds),
+        ]
+    for threads, kinds in speed.items():
+        parts += [
+            f"## The family, float32, {pictures.THREADS[threads]}",
+            "Median time per number in ns. Every call makes a fresh result, except where a row says `out=`; the last row "
+            "compares those that make a fresh one.",
+            *(family_table(kinds, function) for function in family.FUNCTIONS if function.name in kinds),
         ]
     parts += [
         "![Time per logit by shape and peer](time-per-logit.png)",

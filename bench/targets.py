@@ -23,6 +23,7 @@ from multiprocessing import get_context
 import numpy as np
 
 from bench import accuracy, cases, limits, machine, peers, timing
+from bench import family as functions
 
 SPEEDUP = {
     cases.FEW_CLASSES: 4.0,
@@ -111,6 +112,42 @@ def speed(run: Run) -> Iterator[Row]:
         value = timing.ratio(times, rival, "celoss")
         what = f"{case}: fastest peer ({rival}) / celoss"
         yield Row(what, value, limit, at_least=True, seconds=timing.medians(times))
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    import celoss
+
+    before = celoss.get_num_threads()
+    celoss.set_num_threads(1)
+    try:
+        yield
+    finally:
+        celoss.set_num_threads(before)
+
+
+def family(run: Run) -> Iterator[Row]:
+    """The functions beside cross-entropy; each side makes a fresh result, or with ``out=`` each side keeps it."""
+    for function in (functions.SOFTMAX, functions.LOG_SOFTMAX):
+        own, scipy = (function.runnable().get(name) for name in ("celoss", "SciPy"))
+        if scipy:
+            x, _ = function.data(cases.THOUSAND)
+            with one_thread():
+                times = run.time({peer.name: peer.make(x, None) for peer in (own, scipy)})
+            what = f"{function}, {cases.THOUSAND}, one thread: SciPy / celoss"
+            yield Row(what, timing.ratio(times, "SciPy", "celoss"), 3, at_least=True, seconds=timing.medians(times))
+    for function in functions.FUNCTIONS:
+        for case in function.shapes:
+            x, target = function.data(case)
+            for kept in (False, True):
+                found = function.runnable(kept)
+                own, *rivals = found
+                if not rivals:
+                    continue
+                times = run.time({name: peer.make(x, target, n_threads=run.n_threads) for name, peer in found.items()})
+                rival = timing.fastest(times, rivals)
+                what = f"{function}, {case}, {'one thread' if run.n_threads == 1 else 'all threads'}: {rival} / {own}"
+                yield Row(what, timing.ratio(times, rival, own), 1, at_least=True, seconds=timing.medians(times))
 
 
 # --- against the memory ------------------------------------------------------------------------
@@ -347,7 +384,7 @@ def exactness(run: Run) -> Iterator[Row]:
 SECTIONS = {
     section.__name__: section
     for section in (
-        latency, speed, out, in_place, loss_only, ignored, dtypes, axis, options, training, memory,
+        latency, speed, family, out, in_place, loss_only, ignored, dtypes, axis, options, training, memory,
         levels, exactness,
     )
 }  # fmt: skip

@@ -14,8 +14,6 @@ from bench import accuracy, cases, limits, peers, timing
 # What the peers deprecate is not ours to fix here.
 pytestmark = pytest.mark.filterwarnings("ignore")
 
-ROUNDS = (5, 200)  # at least, at most
-
 
 @lru_cache(maxsize=1)  # the shapes come one after another; two of the large ones would not fit
 def data_and_truth(case):
@@ -37,24 +35,12 @@ def assert_agrees(answer, case, tight):
         assert worst <= 1, f"gradient off by {worst:.3g} times what is allowed"
 
 
-def run(benchmark, budget, call, case, name, kind):
-    """Rounds of equal stretches until the budget is spent; the warm-up compiles what compiles."""
-    repeats = timing.repeats_for(call, stretch=min(1e-3, budget / 10))
-    took = timing.seconds(call, repeats) * repeats
-    rounds = int(np.clip(budget / took, *ROUNDS))
-    answer = benchmark.pedantic(call, rounds=rounds, iterations=repeats)
-    benchmark.extra_info.update(case=str(case), name=name, kind=kind, logits=case.size)
-    if benchmark.stats is not None:  # None with --benchmark-disable
-        benchmark.extra_info["ns_per_logit"] = 1e9 * benchmark.stats.stats.median / case.size
-    return answer
-
-
 def run_peer(benchmark, budget, n_threads, case, peer, kind):
     if peer.missing:
         pytest.skip(peer.missing)
     logits, target, *_ = data_and_truth(case)
     call = peer.make(logits, target, n_threads=n_threads)
-    answer = run(benchmark, budget, call, case, peer.name, kind)
+    answer = timing.benchmarked(benchmark, budget, call, case.size, case=str(case), name=peer.name, kind=kind)
     assert_agrees(answer, case, tight=peer in peers.OWN)
 
 
@@ -80,7 +66,8 @@ def test_loss_and_gradient(benchmark, budget, n_threads, case, peer):
 
 @per_shape("floor", limits.NAMES, cases.SPEED)
 def test_floor(benchmark, budget, n_threads, case, floor):
-    run(benchmark, budget, limits.make(case, n_threads)[floor], case, floor, "floor")
+    call = limits.make(case, n_threads)[floor]
+    timing.benchmarked(benchmark, budget, call, case.size, case=str(case), name=floor, kind="floor")
 
 
 @per_shape("peer", peers.SCALING, cases.BY_ROWS, label=lambda case: f"rows={case.rows}")

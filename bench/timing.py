@@ -14,6 +14,7 @@ Times = dict[str, np.ndarray]  # name -> seconds per call, one per round
 
 # A thread pool that spins after a call (OpenMP, BLAS: some 10 ms) would be charged to the next one.
 SETTLE = 0.02
+ROUNDS = (5, 200)  # of pytest-benchmark: at least, at most
 SLICE = 2e-3  # a timed stretch lasts at least this long, many calls of a short one
 
 
@@ -24,6 +25,21 @@ def seconds(call: Callable, repeats: int = 1) -> float:
     for _ in span:
         call()
     return (time.perf_counter() - start) / repeats
+
+
+def benchmarked(benchmark, budget: float, call: Callable, size: int, **about):
+    """What ``call`` returns, once pytest-benchmark has timed rounds of equal stretches until the budget is spent.
+
+    The warm-up compiles what compiles. ``about`` and the time for each of ``size`` numbers are kept with the statistics.
+    """
+    repeats = repeats_for(call, stretch=min(1e-3, budget / 10))
+    took = seconds(call, repeats) * repeats
+    rounds = int(np.clip(budget / took, *ROUNDS))
+    answer = benchmark.pedantic(call, rounds=rounds, iterations=repeats)
+    benchmark.extra_info.update(about, logits=size)
+    if benchmark.stats is not None:  # None with --benchmark-disable
+        benchmark.extra_info["ns_per_logit"] = 1e9 * benchmark.stats.stats.median / size
+    return answer
 
 
 def repeats_for(call: Callable, stretch: float = SLICE) -> int:
