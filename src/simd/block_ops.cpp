@@ -181,11 +181,7 @@ CELOSS_INLINE ptrdiff_t exp_of_group(const T* x, T* e, ptrdiff_t classes, const 
     }
     if (!LEAVE_OUT) return 0;
     for (int k = 0; k < full; ++k) store(e + k * W, select(attains[k], splat<T>(unit), load(e + k * W)));
-    typename VectorOf<T>::Int lane[W];
-    __builtin_memcpy(lane, &left_out, sizeof lane);
-    ptrdiff_t maxima = 0;
-    for (int k = 0; k < W; ++k) maxima += (ptrdiff_t)lane[k];
-    return maxima;
+    return count_lanes<T>(left_out);
 }
 
 // Returns the sum; `maxima`: how often the maximum was left out. Not STORE: e is room for a group of vectors.

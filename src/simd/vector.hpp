@@ -50,7 +50,7 @@ typedef float F128 __attribute__((vector_size(16)));  // a quarter of a row: fou
 typedef double D128 __attribute__((vector_size(16)));
 
 template <class T> constexpr int lanes_of() { return CELOSS_VECTOR_BYTES / (int)sizeof(T); }
-template <class T> CELOSS_INLINE typename VectorOf<T>::V splat(T value) { return typename VectorOf<T>::V{} + value; }
+template <class T> CELOSS_INLINE typename VectorOf<T>::V splat(T value) { return value - typename VectorOf<T>::V{}; }
 
 // ---- load and store: whole vectors at any address, and the first `count` elements of a vector -------------------------
 
@@ -223,6 +223,18 @@ template <class T> CELOSS_INLINE T sum_lanes(typename VectorOf<T>::V v) {
 #if defined(__AVX512F__)
 template <> CELOSS_INLINE double sum_lanes<double>(F64 v) { return _mm512_reduce_add_pd((__m512d)v); }
 #endif
+
+// The sum of counts.
+template <class T> CELOSS_INLINE ptrdiff_t count_lanes(typename VectorOf<T>::M counts) {
+#if defined(__AVX512F__)
+    return sizeof(T) == 4 ? _mm512_reduce_add_epi32((__m512i)counts) : (ptrdiff_t)_mm512_reduce_add_epi64((__m512i)counts);
+#else
+    typename VectorOf<T>::Int lane[lanes_of<T>()], total = 0;
+    __builtin_memcpy(lane, &counts, sizeof lane);
+    for (int k = 0; k < lanes_of<T>(); ++k) total += lane[k];
+    return (ptrdiff_t)total;
+#endif
+}
 
 template <class T> CELOSS_INLINE T max_lanes(typename VectorOf<T>::V v) {
     T lane[lanes_of<T>()];
