@@ -141,9 +141,9 @@ def family(run: Run) -> Iterator[Row]:
             x, target = function.data(case)
             for kept in (False, True):
                 found = function.runnable(kept)
-                own, *rivals = found
-                if not rivals:
+                if len(found) < 2:
                     continue
+                own, *rivals = found
                 times = run.time({name: peer.make(x, target, n_threads=run.n_threads) for name, peer in found.items()})
                 rival = timing.fastest(times, rivals)
                 what = f"{function}, {case}, {'one thread' if run.n_threads == 1 else 'all threads'}: {rival} / {own}"
