@@ -155,6 +155,8 @@ cdef struct Rows:
     double coefficient[CELOSS_BLOCK_ROWS]
     double subtracted[CELOSS_BLOCK_ROWS]
     double at_target[CELOSS_BLOCK_ROWS]
+    double sample_weight[CELOSS_BLOCK_ROWS]
+    double target_weight[CELOSS_BLOCK_ROWS]
     double loss[CELOSS_BLOCK_ROWS]          # of a stretch of rows
     double block_loss[CELOSS_BLOCK_ROWS]    # of the whole block
     bint some_ignored
@@ -263,43 +265,49 @@ cdef void finish_rows(const Call* c, Py_ssize_t n, Py_ssize_t rows, Rows* r) noe
     At the target h (p_t - 1) is formed as -h times the share of the others.
     """
     cdef Py_ssize_t i
-    cdef double hot, s, up, w_t, p_t
-    cdef bint wide = c.x.storage == STORED_FLOAT64
+    cdef double up, hot, mass, p_t
+    cdef double keep = 1 - c.smoothing
+    cdef double share = c.smoothing / c.classes
     cdef RowSums* sums = &r.sums
-    cdef int64_t t
-    # The row's own factors first, in loops that a compiler can turn into vectors.
+    # One small loop for each thing that may be there: loops that a compiler can turn into vectors.
     for i in range(rows):
-        r.coefficient[i] = c.factor
-    if c.sample_weight != NULL:
-        for i in range(rows):
-            r.coefficient[i] *= c.sample_weight[n + i]
+        r.sample_weight[i] = 1 if c.sample_weight == NULL else c.sample_weight[n + i]
+    for i in range(rows):
+        r.coefficient[i] = c.factor * r.sample_weight[i]
     if c.upstream != NULL:
         for i in range(rows):
             r.coefficient[i] *= c.upstream[n + i]
+    for i in range(rows):
+        r.target_weight[i] = 0 if c.soft else 1
+    if c.class_weight != NULL and not c.soft:
+        for i in range(rows):
+            r.target_weight[i] = c.class_weight[r.target[i] if r.target[i] >= 0 else 0]
     if not c.soft and c.smoothing == 0:
         for i in range(rows):
-            hot = 1 if c.class_weight == NULL else c.class_weight[r.target[i] if r.target[i] >= 0 else 0]
-            r.coefficient[i] *= hot
+            r.coefficient[i] *= r.target_weight[i]
             r.at_target[i] = -r.coefficient[i] * sums.miss[i]
-            r.loss[i] = weighted(hot if c.sample_weight == NULL else hot * c.sample_weight[n + i], sums.nll[i])
+            r.loss[i] = weighted(r.target_weight[i] * r.sample_weight[i], sums.nll[i])
     else:
         if not c.soft:
+            mass = share * c.weight_sum
             for i in range(rows):
-                r.mass[i] = c.smoothing / c.classes * c.weight_sum
+                r.mass[i] = mass
+            if c.x.storage == STORED_FLOAT64:
+                for i in range(rows):
+                    r.at_target[i] = (<double*>r.e_target)[i]
+            else:
+                for i in range(rows):
+                    r.at_target[i] = (<float*>r.e_target)[i]
+            for i in range(rows):
+                p_t = sums.inverse[i] * r.at_target[i]
+                r.at_target[i] = r.coefficient[i] * (mass * p_t - r.target_weight[i] * (keep * sums.miss[i] + share))
         for i in range(rows):
-            s = c.sample_weight[n + i] if c.sample_weight != NULL else 1.0
             up = r.coefficient[i]
-            t = r.target[i]
-            hot = 0
-            w_t = 0
-            if not c.soft and t >= 0:
-                w_t = c.class_weight[t] if c.class_weight != NULL else 1.0
-                hot = (1 - c.smoothing) * w_t
-                p_t = sums.inverse[i] * ((<double*>r.e_target)[i] if wide else <double>(<float*>r.e_target)[i])
-                r.at_target[i] = up * (r.mass[i] * p_t - hot * sums.miss[i] - c.smoothing / c.classes * w_t)
-            r.coefficient[i] = up * (hot + r.mass[i])
+            hot = keep * r.target_weight[i]
             r.subtracted[i] = up
-            r.loss[i] = weighted(s, weighted(hot, sums.nll[i]) + (weighted(r.mass[i], sums.log_sum[i]) + r.blend_gap[i]))
+            r.coefficient[i] = up * (hot + r.mass[i])
+            r.loss[i] = weighted(r.sample_weight[i], weighted(hot, sums.nll[i])
+                                 + (weighted(r.mass[i], sums.log_sum[i]) + r.blend_gap[i]))
     if not c.soft and r.some_ignored:
         for i in range(rows):
             if r.target[i] < 0:
@@ -309,7 +317,8 @@ cdef void finish_rows(const Call* c, Py_ssize_t n, Py_ssize_t rows, Rows* r) noe
 
 cdef inline double weighted(double weight, double value) noexcept nogil:
     """weight * value, where nothing of an infinity is nothing (and of a NaN a NaN)."""
-    return 0.0 if weight == 0 and value - value != 0 and value == value else weight * value
+    cdef double product = weight * value
+    return 0.0 if (weight == 0) & (value - value != 0) & (value == value) else product
 
 
 cdef void run_rows(const Call* c, Py_ssize_t n, Py_ssize_t outer, Py_ssize_t inner, Py_ssize_t rows, Py_ssize_t ahead,
@@ -542,16 +551,17 @@ cdef double denominator(Call* c) noexcept nogil:
     """What the mean is divided by: the one place. Sum of s_n w_t over the rows that count; of s_n for probabilities."""
     cdef Py_ssize_t n
     cdef int64_t t
-    cdef double total = 0
+    cdef double total[4]                    # in turn, so that an addition need not wait for the one before
     if c.class_weight == NULL and c.sample_weight == NULL:
         if c.soft:
             return <double>c.rows
         if c.target_size == 8:
             return <double>table.count_other_than_i64(<const int64_t*>c.target, c.rows, c.ignore_index)
         return <double>table.count_other_than_i32(<const int32_t*>c.target, c.rows, c.ignore_index)
+    memset(total, 0, sizeof(total))
     for n in range(c.rows):
         if c.soft:
-            total += c.sample_weight[n] if c.sample_weight != NULL else 1.0
+            total[n & 3] += c.sample_weight[n] if c.sample_weight != NULL else 1.0
             continue
         t = target_of(c, n)
         if t == c.ignore_index:
@@ -559,9 +569,9 @@ cdef double denominator(Call* c) noexcept nogil:
         if t < 0 or t >= c.classes:
             c.bad_row.store(n)
             return 0
-        total += ((c.class_weight[t] if c.class_weight != NULL else 1.0)
-                  * (c.sample_weight[n] if c.sample_weight != NULL else 1.0))
-    return total
+        total[n & 3] += ((c.class_weight[t] if c.class_weight != NULL else 1.0)
+                         * (c.sample_weight[n] if c.sample_weight != NULL else 1.0))
+    return (total[0] + total[1]) + (total[2] + total[3])
 
 
 cdef bint execute(Call* c, int reduction, double normalizer, double upstream, int limit, double* loss) noexcept nogil:

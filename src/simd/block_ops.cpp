@@ -585,66 +585,74 @@ template <class T> CELOSS_INLINE F64 wide_first(const T* from, int count, T rest
     return wide(lane);
 }
 
-// What one vector of classes adds to mass and gap; 0 * inf counts 0.
+// What a vector of numbers adds to mass and gap; 0 * inf counts 0. Without probabilities and weights, what every class has in
+// common is multiplied at the end (see common_share).
 struct Blended {
     F64 mass, gap;
 };
+template <bool Q, bool WEIGHT> CELOSS_INLINE Blended blended(F64 distance, F64 probability, F64 weight, F64 keep, F64 add) {
+    if (!Q && !WEIGHT) return {F64{}, distance};
+    F64 share = Q ? fma(probability, keep, add) : add;
+    if (WEIGHT) share *= weight;
+    return {share, select(share == 0.0, F64{}, share * distance)};
+}
+template <bool Q, bool WEIGHT> CELOSS_INLINE double common_share(double add) { return Q || WEIGHT ? 1.0 : add; }
 
 // Of one row. All in float64: m - x, the weight and the product would else show three roundings, of one sign in all classes
 // where logits are equal.
 template <class T, bool Q, bool WEIGHT>
 void row_blend_sums(const T* x, const T* q, const Blend<T>* with, ptrdiff_t classes, T m, double* mass, double* gap) {
     constexpr int W = lanes_of<double>();
-    const F64 top = F64{} + (double)m, add = F64{} + with->add, keep = F64{} + with->keep;
-    auto blended = [&](F64 logit, F64 probability, F64 weight) CELOSS_LAMBDA_INLINE -> Blended {
-        if (!Q && !WEIGHT) return {F64{}, top - logit};  // times add at the end
-        F64 share = Q ? fma(probability, keep, add) : add;
-        if (WEIGHT) share *= weight;
-        return {share, select(share == 0.0, F64{}, share * (top - logit))};
-    };
+    const F64 top = splat((double)m), add = splat(with->add), keep = splat(with->keep);
     WideSum<T> mass_sum, gap_sum;
     ptrdiff_t j = 0;
     for (; j + 4 * W <= classes; j += 4 * W) {
         Blended b[4];
-        UNROLL_4 for (int k = 0; k < 4; ++k) b[k] =
-            blended(wide(x + j + k * W), Q ? wide(q + j + k * W) : F64{}, WEIGHT ? load(with->w + j + k * W) : F64{});
+        UNROLL_4 for (int k = 0; k < 4; ++k) b[k] = blended<Q, WEIGHT>(top - wide(x + j + k * W), Q ? wide(q + j + k * W) : F64{},
+                                                                       WEIGHT ? load(with->w + j + k * W) : F64{}, keep, add);
         if (Q) mass_sum.add((b[0].mass + b[1].mass) + (b[2].mass + b[3].mass));
         gap_sum.add((b[0].gap + b[1].gap) + (b[2].gap + b[3].gap));
     }
     for (; j < classes; j += W) {
         const int count = (int)(classes - j < W ? classes - j : W);
-        Blended b = blended(wide_first(x + j, count, m), Q ? wide_first(q + j, count, T(0)) : F64{},
-                            WEIGHT ? load_first(with->w + j, count, 0.0) : F64{});
+        Blended b = blended<Q, WEIGHT>(top - wide_first(x + j, count, m), Q ? wide_first(q + j, count, T(0)) : F64{},
+                                       WEIGHT ? load_first(with->w + j, count, 0.0) : F64{}, keep, add);
         if (Q) mass_sum.add(select(lane_numbers<double>() < count, b.mass, F64{}));
         gap_sum.add(select(lane_numbers<double>() < count, b.gap, F64{}));
     }
     *mass = sum_lanes<double>(mass_sum.total());
-    *gap = sum_lanes<double>(gap_sum.total()) * (Q || WEIGHT ? 1.0 : with->add);
+    *gap = sum_lanes<double>(gap_sum.total()) * common_share<Q, WEIGHT>(with->add);
+}
+
+template <class T, bool Q, bool WEIGHT>
+void blend_sums_of(const Tile<T>& x, const Blend<T>* with, const T* m, double* mass, double* gap) {
+    if (x.class_stride == 1) {
+        for (ptrdiff_t i = 0; i < x.rows; ++i)
+            row_blend_sums<T, Q, WEIGHT>(x.at + i * x.row_stride, Q ? with->q + i * with->q_row_stride : nullptr, with, x.classes,
+                                         m[i], mass + i, gap + i);
+        return;
+    }
+    const F64 add = splat(with->add), keep = splat(with->keep);
+    for (ptrdiff_t i = 0; i < x.rows; i += lanes_of<double>()) {
+        const F64 top = wide(m + i);
+        WideSum<T> mass_sum, gap_sum;
+        const T* from = x.at + i;
+        for (ptrdiff_t j = 0; j < x.classes; ++j, from += x.class_stride) {
+            const Blended b = blended<Q, WEIGHT>(top - wide(from), Q ? wide(with->q + j * with->q_class_stride + i) : F64{},
+                                                 WEIGHT ? splat(with->w[j]) : F64{}, keep, add);
+            if (Q) mass_sum.add(b.mass);
+            gap_sum.add(b.gap);
+        }
+        store(mass + i, mass_sum.total());
+        store(gap + i, gap_sum.total() * common_share<Q, WEIGHT>(with->add));
+    }
 }
 
 template <class T> void blend_sums(const Tile<T>* x, const Blend<T>* with, const T* m, double* mass, double* gap) {
-    if (x->class_stride == 1) {
-        auto row = with->q ? (with->w ? row_blend_sums<T, true, true> : row_blend_sums<T, true, false>)
-                           : (with->w ? row_blend_sums<T, false, true> : row_blend_sums<T, false, false>);
-        for (ptrdiff_t i = 0; i < x->rows; ++i)
-            row(x->at + i * x->row_stride, with->q ? with->q + i * with->q_row_stride : nullptr, with, x->classes, m[i], mass + i,
-                gap + i);
-        return;
-    }
-    constexpr int half = lanes_of<double>();
-    for (ptrdiff_t i = 0; i < x->rows; i += half) {
-        const F64 top = wide(m + i);
-        WideSum<double> mass_sum, gap_sum;
-        for (ptrdiff_t j = 0; j < x->classes; ++j) {
-            F64 share = F64{} + with->add;
-            if (with->q) share = fma(wide(with->q + j * with->q_class_stride + i), F64{} + with->keep, share);
-            if (with->w) share *= with->w[j];
-            mass_sum.add(share);
-            gap_sum.add(select(share == F64{}, F64{}, share * (top - wide(x->at + j * x->class_stride + i))));
-        }
-        store(mass + i, mass_sum.total());
-        store(gap + i, gap_sum.total());
-    }
+    const auto sums = with->q   ? with->w ? blend_sums_of<T, true, true> : blend_sums_of<T, true, false>
+                      : with->w ? blend_sums_of<T, false, true>
+                                : blend_sums_of<T, false, false>;
+    sums(*x, with, m, mass, gap);
 }
 
 template <class I> ptrdiff_t count_other_than(const I* target, ptrdiff_t n, int64_t value) {

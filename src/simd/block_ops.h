@@ -101,7 +101,7 @@ template <class T> struct BlockOps {
     // g_ij -= b_i * w_j * (keep * q_ij + add).
     void (*subtract)(const Tile<T>* g, const Blend<T>* blend, const double* b);
 
-    // mass_i = sum_j w_j (keep q_ij + add);  gap_i = sum_j w_j (keep q_ij + add) (m_i - x_ij), where 0 * inf counts 0.
+    // gap_i = sum_j w_j (keep q_ij + add) (m_i - x_ij), where 0 * inf counts 0; with q also mass_i = sum_j w_j (keep q_ij + add).
     void (*blend_sums)(const Tile<T>* x, const Blend<T>* blend, const T* m, double* mass, double* gap);
 
     // Between a user's matrix and a tile. Tiles with row_stride 1 are filled up with copies of nothing in particular.

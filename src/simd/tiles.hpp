@@ -189,49 +189,36 @@ template <class T> void write_run(const T* from, char* to, int storage, ptrdiff_
 
 template <class T> constexpr int cell_of() { return 16 / (int)sizeof(T); }
 
-// v[r] = the 16 bytes at row r of every cell, cell k at from[k * cell + r].
-template <class T> CELOSS_INLINE typename VectorOf<T>::V gather_cells(const char* const* rows, int r, ptrdiff_t offset) {
-    typename VectorOf<T>::V v;
-    constexpr int cells = CELOSS_VECTOR_BYTES / 16;
-    for (int k = 0; k < cells; ++k) __builtin_memcpy((char*)&v + 16 * k, rows[k * cell_of<T>() + r] + offset, 16);
-    return v;
-}
+// v[r] = the 16 bytes at row r of every cell; rows are `stride` bytes apart, those of cell k begin at k * cell * stride.
+template <class T> CELOSS_INLINE typename VectorOf<T>::V gather_cells(const char* row, ptrdiff_t stride) {
+    constexpr int cell = cell_of<T>();
 #if defined(__AVX512F__)
-template <> CELOSS_INLINE F32 gather_cells<float>(const char* const* rows, int r, ptrdiff_t offset) {
-    __m512 v = _mm512_castps128_ps512(_mm_loadu_ps((const float*)(rows[r] + offset)));
-    v = _mm512_insertf32x4(v, _mm_loadu_ps((const float*)(rows[4 + r] + offset)), 1);
-    v = _mm512_insertf32x4(v, _mm_loadu_ps((const float*)(rows[8 + r] + offset)), 2);
-    return (F32)_mm512_insertf32x4(v, _mm_loadu_ps((const float*)(rows[12 + r] + offset)), 3);
-}
-template <> CELOSS_INLINE F64 gather_cells<double>(const char* const* rows, int r, ptrdiff_t offset) {
-    __m512d v = _mm512_castpd128_pd512(_mm_loadu_pd((const double*)(rows[r] + offset)));
-    v = _mm512_insertf64x2(v, _mm_loadu_pd((const double*)(rows[2 + r] + offset)), 1);
-    v = _mm512_insertf64x2(v, _mm_loadu_pd((const double*)(rows[4 + r] + offset)), 2);
-    return (F64)_mm512_insertf64x2(v, _mm_loadu_pd((const double*)(rows[6 + r] + offset)), 3);
-}
+    __m512i v = _mm512_castsi128_si512(_mm_loadu_si128((const __m128i*)row));
+    v = _mm512_inserti32x4(v, _mm_loadu_si128((const __m128i*)(row + cell * stride)), 1);
+    v = _mm512_inserti32x4(v, _mm_loadu_si128((const __m128i*)(row + 2 * cell * stride)), 2);
+    return (typename VectorOf<T>::V)_mm512_inserti32x4(v, _mm_loadu_si128((const __m128i*)(row + 3 * cell * stride)), 3);
 #elif defined(__AVX2__)
-template <> CELOSS_INLINE F32 gather_cells<float>(const char* const* rows, int r, ptrdiff_t offset) {
-    return (F32)_mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps((const float*)(rows[r] + offset))),
-                                     _mm_loadu_ps((const float*)(rows[4 + r] + offset)), 1);
-}
-template <> CELOSS_INLINE F64 gather_cells<double>(const char* const* rows, int r, ptrdiff_t offset) {
-    return (F64)_mm256_insertf128_pd(_mm256_castpd128_pd256(_mm_loadu_pd((const double*)(rows[r] + offset))),
-                                     _mm_loadu_pd((const double*)(rows[2 + r] + offset)), 1);
-}
-#endif
-
-template <class V> CELOSS_INLINE void scatter_cells(const V& v, char* const* rows, int r, int cell, ptrdiff_t offset) {
-#if defined(__AVX512F__)
-    _mm_storeu_si128((__m128i*)(rows[r] + offset), _mm512_castsi512_si128((__m512i)v));
-    _mm_storeu_si128((__m128i*)(rows[cell + r] + offset), _mm512_extracti32x4_epi32((__m512i)v, 1));
-    _mm_storeu_si128((__m128i*)(rows[2 * cell + r] + offset), _mm512_extracti32x4_epi32((__m512i)v, 2));
-    _mm_storeu_si128((__m128i*)(rows[3 * cell + r] + offset), _mm512_extracti32x4_epi32((__m512i)v, 3));
-#elif defined(__AVX2__)
-    _mm_storeu_si128((__m128i*)(rows[r] + offset), _mm256_castsi256_si128((__m256i)v));
-    _mm_storeu_si128((__m128i*)(rows[cell + r] + offset), _mm256_extracti128_si256((__m256i)v, 1));
+    return (typename VectorOf<T>::V)_mm256_inserti128_si256(
+        _mm256_castsi128_si256(_mm_loadu_si128((const __m128i*)row)), _mm_loadu_si128((const __m128i*)(row + cell * stride)), 1);
 #else
-    (void)cell;
-    __builtin_memcpy(rows[r] + offset, &v, 16);
+    (void)stride, (void)cell;
+    return read_bits<typename VectorOf<T>::V>(row);
+#endif
+}
+
+// The way back.
+template <class V> CELOSS_INLINE void scatter_cells(const V& v, char* row, ptrdiff_t stride, int cell) {
+#if defined(__AVX512F__)
+    _mm_storeu_si128((__m128i*)row, _mm512_castsi512_si128((__m512i)v));
+    _mm_storeu_si128((__m128i*)(row + cell * stride), _mm512_extracti32x4_epi32((__m512i)v, 1));
+    _mm_storeu_si128((__m128i*)(row + 2 * cell * stride), _mm512_extracti32x4_epi32((__m512i)v, 2));
+    _mm_storeu_si128((__m128i*)(row + 3 * cell * stride), _mm512_extracti32x4_epi32((__m512i)v, 3));
+#elif defined(__AVX2__)
+    _mm_storeu_si128((__m128i*)row, _mm256_castsi256_si128((__m256i)v));
+    _mm_storeu_si128((__m128i*)(row + cell * stride), _mm256_extracti128_si256((__m256i)v, 1));
+#else
+    (void)stride, (void)cell;
+    __builtin_memcpy(row, &v, 16);
 #endif
 }
 
@@ -295,19 +282,18 @@ void transpose_in(const char* from, ptrdiff_t from_stride, ptrdiff_t outer, ptrd
     }
     for (; i < outer; i += W) {
         const int count = (int)(outer - i < W ? outer - i : W);
-        if (inner < cell || (count < W && !fill)) {
+        if (inner < cell || count < W) {
             for (int k = 0; k < (fill ? W : count); ++k)
                 for (ptrdiff_t j = 0; j < inner; ++j)
                     to[j * to_stride + i + k] =
                         read_bits<T>(from + (i + (k < count ? k : 0)) * from_stride + j * (ptrdiff_t)sizeof(T));
             continue;
         }
-        const char* rows[W];
-        for (int k = 0; k < W; ++k) rows[k] = from + (i + (k < count ? k : 0)) * from_stride;
+        const char* row = from + i * from_stride;
         for (ptrdiff_t j = 0; j < inner; j += cell) {
             if (j + cell > inner) j = inner - cell;
             typename VectorOf<T>::V v[cell];
-            for (int r = 0; r < cell; ++r) v[r] = gather_cells<T>(rows, r, j * (ptrdiff_t)sizeof(T));
+            for (int r = 0; r < cell; ++r) v[r] = gather_cells<T>(row + j * (ptrdiff_t)sizeof(T) + r * from_stride, from_stride);
             transpose_cells(v);
             for (int r = 0; r < cell; ++r) store(to + (j + r) * to_stride + i, v[r]);
         }
@@ -336,14 +322,13 @@ void transpose_out(const T* from, ptrdiff_t from_stride, ptrdiff_t outer, ptrdif
                                      sizeof(T));
             continue;
         }
-        char* rows[W];
-        for (int k = 0; k < W; ++k) rows[k] = to + (i + k) * to_stride;
+        char* row = to + i * to_stride;
         for (ptrdiff_t j = 0; j < inner; j += cell) {
             if (j + cell > inner) j = inner - cell;
             typename VectorOf<T>::V v[cell];
             for (int r = 0; r < cell; ++r) v[r] = load(from + (j + r) * from_stride + i);
             transpose_cells(v);
-            for (int r = 0; r < cell; ++r) scatter_cells(v[r], rows, r, cell, j * (ptrdiff_t)sizeof(T));
+            for (int r = 0; r < cell; ++r) scatter_cells(v[r], row + j * (ptrdiff_t)sizeof(T) + r * to_stride, to_stride, cell);
         }
     }
 }
