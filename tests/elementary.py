@@ -35,22 +35,23 @@ def wider(x):
 
 def row_factor(m):
     """shift and n of rows whose maximum is m: the exponential is exp(x - shift) 2^(headroom - n)."""
+    m = m[:1] if m.strides == (0,) else m  # all the same row
     near = np.abs(m) < UNSHIFTED[m.dtype]
     return np.where(near, 0, m), np.where(near, np.rint(m.astype(real) * np.log2(np.exp(real(1)))), 0).astype(int)
 
 
 def exact_exp(x, m, *_):
     shift, n = row_factor(m)
-    return np.ldexp(np.exp(wider(x) - wider(shift)), HEADROOM[x.dtype] - n)
+    return np.exp(wider(x) - wider(shift)) * np.exp2(wider(np.asarray(HEADROOM[x.dtype] - n, x.dtype)))
 
 
 def exact_log1p_of_exp(x, *_):
-    return np.ldexp(np.log1p(np.exp(-np.abs(wider(x)))), HEADROOM[x.dtype])
+    return np.log1p(np.exp(-np.abs(wider(x)))) * 2.0 ** HEADROOM[x.dtype]
 
 
 def exact_less_likely(x, *_):
     e = np.exp(-np.abs(wider(x)))
-    return np.ldexp(e / (1 + e), HEADROOM[x.dtype])
+    return e / (1 + e) * 2.0 ** HEADROOM[x.dtype]
 
 
 def exact_sigmoid(x, *_):
@@ -119,11 +120,11 @@ def ordinal(x, dtype):
 
 
 def at_ordinal(k, dtype):
-    k = np.asarray(k, np.int64)
-    return np.copysign(np.abs(k).astype(f"u{dtype.itemsize}").view(dtype), np.where(k < 0, -1, 1)).astype(dtype)
+    sign = np.int64(-1) << (8 * dtype.itemsize - 1)
+    return np.where(k < 0, sign - k, k).astype(f"i{dtype.itemsize}").view(dtype)
 
 
-def strided(low, high, step, dtype, chunk=1 << 20):
+def strided(low, high, step, dtype, chunk=1 << 14):
     """Every step-th number of dtype from low to high, in chunks; the ends always."""
     first, last = ordinal(low, dtype), ordinal(high, dtype)
     for start in range(first, last + 1, chunk * step):
@@ -137,12 +138,14 @@ def random(low, high, n, dtype, rng):
     return np.concatenate([patterns, np.clip(rng.uniform(low, high, n // 2).astype(dtype), low, high)])
 
 
-def rows(dtype, lowest):
-    """(maximum, lowest x, highest x) of rows that between them see every x that a row near the origin can have."""
-    reach = -lowest[dtype]
-    top = UNSHIFTED[dtype] - 0.25
-    maxima = np.arange(top, -top, -0.75 * reach)
-    return [(float(m), m - reach, min(m, UNSHIFTED[dtype])) for m in [*maxima, 0.0, -top]]
+def rows(dtype, lowest, share=1.0):
+    """(maximum, lowest x, highest x) of rows that between them see every x that a row near the origin can have.
+
+    share: each is asked for so much of its x only; 0.75 is enough to leave none out.
+    """
+    reach, top = -lowest[dtype], UNSHIFTED[dtype] - 0.25
+    maxima = [*np.arange(top, -top, -0.75 * reach), *([0.0] if share == 1.0 else [])]
+    return [(float(m), m - share * reach, float(m)) for m in maxima] + [(-top, -top - reach, -top)]
 
 
 def rest_and_unit(n, rng):
@@ -177,8 +180,11 @@ class Function(NamedTuple):
     def error(self, *arguments, exact=None):
         """Errors in ulp of the exact value."""
         exact = (exact or self.exact)(*arguments)
+        error = np.abs(self(*arguments) - exact)
+        if arguments[0].dtype == F32:  # the ulp, by the exponent's bits: this is done for every float32
+            return error / ((exact.view(np.int64) & (0x7FF << 52)) - (23 << 52)).view(np.float64)
         _, exponent = np.frexp(exact)
-        return np.ldexp(np.abs(self(*arguments) - exact), np.finfo(arguments[0].dtype).nmant + 1 - exponent)
+        return np.ldexp(error, np.finfo(F64).nmant + 1 - exponent)
 
     def sample(self, n, dtype, rng):
         """About n inputs at random: tuples of four argument arrays."""
@@ -197,7 +203,7 @@ class Function(NamedTuple):
     def every(self, step, dtype):
         """Every step-th input of a function of one number (exp: of every x, in one of the rows that can have it)."""
         if self.lowest:
-            for m, low, high in rows(dtype, self.lowest):
+            for m, low, high in rows(dtype, self.lowest, share=0.75):
                 for x in strided(low, high, step, dtype):
                     yield full(x, m)
         elif self.interval:

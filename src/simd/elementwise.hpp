@@ -22,16 +22,17 @@ template <class V> struct Parts {
 };
 
 // log(1 + e) = e - e^2/4 + e^2 r(e - center) on [0, 1]: two exact terms, and less than a quarter of the result to round. A
-// weighted minimax fit around a center that makes the first coefficients round well: relative error 2^-27.4 (float32) and
+// weighted minimax fit around a center that makes the first coefficients round well: relative error 2^-29.6 (float32) and
 // 2^-56.5 (float64), rounded coefficients included.
 template <class T> struct Log1pConstants;
 template <> struct Log1pConstants<float> {
-    static constexpr int degree = 8;
-    static constexpr float center = 0x1.16p-1f /* 0.54296875 */;
-    static constexpr float r[degree + 1] = {
-        -0x1.ee0142p-4f /* -0.12060667 */,  0x1.5f3480p-3f /* 0.17148685 */,    -0x1.642982p-4f /* -0.086953647 */,
-        0x1.7c378ap-5f /* 0.046413202 */,   -0x1.a34342p-6f /* -0.025589766 */, 0x1.d4283cp-7f /* 0.014287023 */,
-        -0x1.0ed0c2p-7f /* -0.008264632 */, 0x1.7b73a2p-8f /* 0.0057899733 */,  -0x1.b2f5e0p-9f /* -0.0033184849 */};
+    static constexpr int degree = 9;
+    static constexpr float center = 0x1.22cp-1f /* 0.56787109 */;
+    static constexpr float r[degree + 1] = {-0x1.dcbb32p-4f /* -0.11638946 */,   0x1.568280p-3f /* 0.1672411 */,
+                                            -0x1.56573cp-4f /* -0.083579287 */,  0x1.67f646p-5f /* 0.043940675 */,
+                                            -0x1.873fd0p-6f /* -0.02387996 */,   0x1.b36f9cp-7f /* 0.013288451 */,
+                                            -0x1.e45886p-8f /* -0.0073905303 */, 0x1.0df500p-8f /* 0.0041192174 */,
+                                            -0x1.8e100ap-9f /* -0.003036977 */,  0x1.0fb4c8p-9f /* 0.0020729536 */};
 };
 template <> struct Log1pConstants<double> {
     static constexpr int degree = 19;
