@@ -266,7 +266,7 @@ def stated_in_sources():
     """{(function, dtype): Stated} from the lines "// ulp: exp float32 0.9 at 0x1p+0" of src/simd."""
     found = {}
     for path in sorted((ROOT / "src" / "simd").glob("*.hpp")):
-        found |= stated(path.read_text(encoding="utf-8"), rf"^// ulp: (\S+) (float\d\d) ([\d.]+) at ({HEX}(?:, {HEX})*)$")
+        found |= stated(path.read_text(encoding="utf-8"), rf"^ *// ulp: (\S+) (float\d\d) ([\d.]+) at ({HEX}(?:, {HEX})*)$")
     return found
 
 

@@ -51,6 +51,7 @@ def with_options(classes, dtype, *, smoothing=0.0, weighted=False, probabilities
     else:  # w_t (1 - smoothing) at the target, w_c smoothing / C everywhere
         coefficients = (1 - real(smoothing)) * q * w[t][:, None] + w * real(smoothing) / classes
     loss, grad, terms = truth.blended(x, coefficients)
+    terms = np.maximum(terms, np.finfo(dtype).tiny / np.finfo(dtype).eps)  # a term below the normal numbers counts as 0
     options = {"label_smoothing": smoothing, "weight": w if weighted else None, "reduction": "none"}
     return functools.partial(celoss.cross_entropy_with_grad, x, q if probabilities else t, **options), [loss, grad], [None, terms]
 
@@ -148,7 +149,7 @@ CASES = {
         ("binary option", "binary option"),
     ),
     "brier_score": (per_class_count(brier), ("brier loss", "brier gradient")),
-    "binary_brier_score": (lambda dtype: [binary("binary_brier_score", dtype)], ("binary brier", "binary brier gradient")),
+    "binary_brier_score": (lambda dtype: [binary("binary_brier_score", dtype)], ("brier loss", "brier gradient")),
     "softmax": (per_class_count(activation, "softmax"), ("activation",)),
     "log_softmax": (per_class_count(activation, "log_softmax"), ("activation",)),
     "logsumexp": (per_class_count(activation, "logsumexp"), ("activation",)),

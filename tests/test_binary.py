@@ -49,7 +49,7 @@ def test_exact_value(name, dtype, level):
     z = scores_that_hurt(dtype)
     y = np.random.default_rng(1).integers(0, 2, z.shape)
     loss, grad = exact(name, z, y)
-    quantity = "binary loss" if name == "binary_cross_entropy" else "binary option"
+    quantity = "binary loss" if name == "binary_cross_entropy" else "brier loss"
     got = with_grad(name)(z, y, reduction="none")
     assert got[0].dtype == got[1].dtype == dtype
     truth.assert_ulp(got[0], loss, ulp(quantity, z.dtype))

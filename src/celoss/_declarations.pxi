@@ -74,14 +74,14 @@ cdef extern from "simd/block_ops.h" nogil:
         int (*read_targets_i64)(const int64_t*, Py_ssize_t, int64_t, int64_t, int64_t*) noexcept nogil
         int (*read_targets_i32)(const int32_t*, Py_ssize_t, int64_t, int64_t, int64_t*) noexcept nogil
         void (*brier_exp_f32)(const Tile[float]*, const Tile[double]*, const float*, const int64_t*, double*) noexcept nogil
-        void (*brier_sums_f32)(const Tile[double]*, const Blend[float]*, const int64_t*, const double*, double*,
-                               double*) noexcept nogil
-        void (*brier_sums_f64)(const Tile[double]*, const Blend[double]*, const int64_t*, const double*, double*,
-                               double*) noexcept nogil
-        void (*brier_gradient_f32)(const Tile[double]*, const Tile[float]*, const Blend[float]*, const double*, const double*,
-                                   const double*) noexcept nogil
-        void (*brier_gradient_f64)(const Tile[double]*, const Tile[double]*, const Blend[double]*, const double*, const double*,
-                                   const double*) noexcept nogil
+        void (*brier_sums_f32)(const Tile[float]*, const float*, const Tile[double]*, const Blend[float]*, const int64_t*,
+                               const RowSums*, double*, double*) noexcept nogil
+        void (*brier_sums_f64)(const Tile[double]*, const double*, const Tile[double]*, const Blend[double]*, const int64_t*,
+                               const RowSums*, double*, double*) noexcept nogil
+        void (*brier_gradient_f32)(const Tile[float]*, const float*, const Tile[double]*, const Tile[float]*,
+                                   const Blend[float]*, const RowSums*, const double*, const double*) noexcept nogil
+        void (*brier_gradient_f64)(const Tile[double]*, const double*, const Tile[double]*, const Tile[double]*,
+                                   const Blend[double]*, const RowSums*, const double*, const double*) noexcept nogil
 
     cdef cppclass Level:
         const char* name

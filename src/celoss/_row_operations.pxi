@@ -77,8 +77,11 @@ cdef void brier_rows(const Call* c, Py_ssize_t n, Py_ssize_t rows, RowWork* w, c
         if w.first[i] < 0:
             w.first[i] = 0                  # a row of NaN throughout
         j = w.first[i]
-        p = sums.unit[i] * sums.inverse[i]
-        rest = sums.rest[i] * sums.inverse[i]
+        if real is float:
+            rest = sums.rest[i] * sums.inverse[i]
+        else:
+            rest = sums.miss[i]
+        p = 1 - rest if rest < 0.5 else sums.unit[i] * sums.inverse[i]
         squares = w.squares[i]
         moment = w.moment[i]
         if blend.q != NULL:
@@ -88,8 +91,10 @@ cdef void brier_rows(const Call* c, Py_ssize_t n, Py_ssize_t rows, RowWork* w, c
             d = -rest
         else:
             d = p
-            p_t = e.at[i * e.row_stride + t * e.class_stride] * sums.inverse[i]
-            squares += (1 - p_t) * (1 - p_t) - p_t * p_t
+            p_t = e.at[i * e.row_stride + t * e.class_stride]
+            if real is float:
+                p_t *= sums.inverse[i]
+            squares += 1 - 2 * p_t
             moment -= p_t
         squares += d * d
         w.loss[i] = u * squares
@@ -185,18 +190,18 @@ cdef void operate_on_rows(const Call* c, Py_ssize_t n, Py_ssize_t outer, Py_ssiz
             for i in range(rows):
                 w.sums.unit[i] = 1
                 w.sums.inverse[i] = 1 / (1 + w.sums.rest[i]) if w.first[i] >= 0 else NAN
-            table.brier_sums_f32(&wide_e, &blend, w.first, w.sums.inverse, w.squares, w.moment)
+            table.brier_sums_f32(&x, m, &wide_e, &blend, w.first, &w.sums, w.squares, w.moment)
         else:
             ops.exp_sum(&x, &wide_e, m, w.where, NULL, NULL, NULL, ahead if direct_x else 0, &w.sums)
             ops.log_rows(rows, m, m, m, &w.sums)
-            table.brier_sums_f64(&wide_e, &blend, w.first, w.sums.inverse, w.squares, w.moment)
+            table.brier_sums_f64(&x, m, &wide_e, &blend, w.first, &w.sums, w.squares, w.moment)
         brier_rows(c, n, rows, w, &blend, &wide_e)
         if not want_grad:
             return
         if real is float:
-            table.brier_gradient_f32(&wide_e, &e, &blend, w.sums.inverse, w.factor, w.mean)
+            table.brier_gradient_f32(&x, m, &wide_e, &e, &blend, &w.sums, w.factor, w.mean)
         else:
-            table.brier_gradient_f64(&wide_e, &e, &blend, w.sums.inverse, w.factor, w.mean)
+            table.brier_gradient_f64(&x, m, &wide_e, &e, &blend, &w.sums, w.factor, w.mean)
         ops.put(&e, w.first, w.at_first)
         if blend.q == NULL:
             ops.put(&e, w.target, w.at_target)

@@ -146,15 +146,16 @@ struct BlockOpsTable {
     // The Brier score, in float64. e_ij = exp(x_ij - m_i), and rest_i, the sum of all but that of class first_i.
     void (*brier_exp_f32)(const Tile<float>* x, const Tile<double>* e, const float* m, const int64_t* first, double* rest);
     // With p_ij = e_ij inverse_i and d_ij = p_ij - (keep q_ij + add) (no q: d = p): squares_i = sum d_ij^2 and
-    // moment_i = sum p_ij d_ij over all classes but first_i; g_ij = a_i p_ij (d_ij - mean_i).
-    void (*brier_sums_f32)(const Tile<double>* e, const Blend<float>* blend, const int64_t* first, const double* inverse,
-                           double* squares, double* moment);
-    void (*brier_sums_f64)(const Tile<double>* e, const Blend<double>* blend, const int64_t* first, const double* inverse,
-                           double* squares, double* moment);
-    void (*brier_gradient_f32)(const Tile<double>* e, const Tile<float>* g, const Blend<float>* blend, const double* inverse,
-                               const double* a, const double* mean);
-    void (*brier_gradient_f64)(const Tile<double>* e, const Tile<double>* g, const Blend<double>* blend, const double* inverse,
-                               const double* a, const double* mean);
+    // moment_i = sum p_ij d_ij over all classes but first_i; g_ij = a_i p_ij (d_ij - mean_i), where g may be x.
+    // _f64: p_ij is computed from x, with its rounding error, and left in e.
+    void (*brier_sums_f32)(const Tile<float>* x, const float* m, const Tile<double>* e, const Blend<float>* blend,
+                           const int64_t* first, const RowSums* sums, double* squares, double* moment);
+    void (*brier_sums_f64)(const Tile<double>* x, const double* m, const Tile<double>* e, const Blend<double>* blend,
+                           const int64_t* first, const RowSums* sums, double* squares, double* moment);
+    void (*brier_gradient_f32)(const Tile<float>* x, const float* m, const Tile<double>* e, const Tile<float>* g,
+                               const Blend<float>* blend, const RowSums* sums, const double* a, const double* mean);
+    void (*brier_gradient_f64)(const Tile<double>* x, const double* m, const Tile<double>* e, const Tile<double>* g,
+                               const Blend<double>* blend, const RowSums* sums, const double* a, const double* mean);
 };
 
 // level.cpp: the levels of this build, best first.

@@ -149,8 +149,8 @@ template <class T> void mass_without(const Tile<T>* q, const int64_t* excluded, 
 //
 // Its terms are squares of probabilities and products of three, which multiply the exponentials' relative errors:
 // float32 exponentials would leave results 2 and 3 ulp off. For T = float the exponentials are float64 numbers correct
-// to 2^-39, and sums of them are plain; for T = double they are those of cross-entropy, and sums keep their rounding
-// errors.
+// to 2^-39, and sums of them are plain; for T = double they are those of cross-entropy, computed anew for each pass with
+// their rounding errors, and sums keep theirs.
 
 typedef float HalfOfFloats __attribute__((vector_size(CELOSS_VECTOR_BYTES / 2)));
 
@@ -206,26 +206,6 @@ template <class F> CELOSS_INLINE void each_wide_vector(ptrdiff_t n, F f) {
     if (j < n) f(j, (int)(n - j));
 }
 
-// e^d for d <= 0; below -700 as at -700, whose square is 0. e^t = 1 + t + t^2 h(t) on |t| <= ln2/2: a minimax fit of
-// relative error 2^-39.6. Exactly 1 at 0. Maximum error: 2^-39.
-CELOSS_INLINE F64 exp_of_distance(F64 d) {
-    using K = ExpConstants<double>;
-    constexpr double h[] = {0x1.000000005f0b8p-1 /* 0.50000000004322143 */,
-                            0x1.5555557e48bedp-3 /* 0.16666666785849263 */,
-                            0x1.5555541b92decp-5 /* 0.041666664383764956 */,
-                            0x1.1110a18a72764p-7 /* 0.0083332814000589076 */,
-                            0x1.6c18d5f6ee891p-10 /* 0.0013889198869337131 */,
-                            0x1.a186bc35ec233p-13 /* 1.9909205883329866e-4 */,
-                            0x1.9e88e315a162fp-16 /* 2.4708194436692622e-5 */};
-    const F64 round = F64{} + (K::round + K::exponent_bias);
-    d = max_or_nan(F64{} - 700.0, d);
-    const F64 z = fma(d, F64{} + K::log2e, round);
-    const F64 t = fma(z - round, F64{} - (K::ln2_high + K::ln2_low), d);
-    F64 series = F64{} + h[6];
-    for (int i = 5; i >= 0; --i) series = fma(series, t, F64{} + h[i]);
-    return fma(t * t, series, t + 1.0) * (F64)((M64)z << K::exponent_shift);
-}
-
 // e_ij = exp(x_ij - m_i), and rest_i, the sum of all but that of class first_i.
 void brier_exp_f32(const Tile<float>* x, const Tile<double>* e, const float* m, const int64_t* first, double* rest) {
     constexpr int W = lanes_of<double>();
@@ -260,26 +240,64 @@ void brier_exp_f32(const Tile<float>* x, const Tile<double>* e, const float* m, 
     }
 }
 
-// With e_ij the exponentials, first_i where the maximum is, and d_ij = p_ij - q'_ij, q' = keep q + add (no q: q' = 0),
-// over all classes but first_i:  squares_i = sum d_ij^2;  moment_i = sum p_ij d_ij.
+// The probabilities of one vector of classes, in `high` + `low`: of rows whose exponentials are in tile e (T = float), or
+// whose logits are in tile x (T = double).
+template <class T> struct Probability;
+template <> struct Probability<float> {
+    F64 inverse;
+    CELOSS_INLINE Probability(F64, F64 inv, F64) : inverse(inv) {}
+    CELOSS_INLINE HighLow of(const double* e, const float*, int count) const { return {load_wide(e, count) * inverse, F64{}}; }
+};
+template <> struct Probability<double> {
+    RowScale<F64> row;
+    F64 inverse, inverse_low;
+    CELOSS_INLINE Probability(F64 m, F64 inv, F64 inv_low) : row(row_scale<F64, double>(m)), inverse(inv), inverse_low(inv_low) {}
+    CELOSS_INLINE HighLow of(const double*, const double* x, int count) const {
+        const ExpParts<F64> e = exp_parts<F64, double>(load_wide(x, count), row);
+        const F64 p = e.value * inverse;
+        const F64 low = remainder_of(-p, -e.value, inverse) + fma(e.error, inverse, e.value * inverse_low), sum = p + low;
+        return {sum, low - (sum - p)};
+    }
+};
+
+template <class T> CELOSS_INLINE void add_brier_terms(HighLow p, HighLow d, BrierSum<T>& squares, BrierSum<T>& moment) {
+    if constexpr (sizeof(T) == 4) {
+        squares.add(d.high * d.high);
+        moment.add(p.high * d.high);
+    } else {
+        squares.add(fma(d.high, d.high, 2.0 * d.high * d.low));
+        moment.add(fma(p.high, d.high, fma(p.high, d.low, p.low * d.high)));
+    }
+}
+
+// With p_ij the probabilities, first_i where the maximum is, and d_ij = p_ij - q'_ij, q' = keep q + add (no q: q' = 0),
+// over all classes but first_i:  squares_i = sum d_ij^2;  moment_i = sum p_ij d_ij. T = double: p_ij is put into tile e.
 template <class T>
-void brier_sums(const Tile<double>* e, const Blend<T>* blend, const int64_t* first, const double* inverse, double* squares,
-                double* moment) {
+void brier_sums(const Tile<T>* x, const T* m, const Tile<double>* e, const Blend<T>* blend, const int64_t* first,
+                const RowSums* sums, double* squares, double* moment) {
     constexpr int W = lanes_of<double>();
     const F64 keep = F64{} + blend->keep, add = F64{} + blend->add;
+    // p - q', with p's rounding error
+    auto difference = [&](HighLow p, const T* q, int count) CELOSS_LAMBDA_INLINE -> HighLow {
+        if (!q) return p;
+        return {p.high - fma(load_wide(q, count), keep, add), p.low};
+    };
     if (e->class_stride == 1) {
         for (ptrdiff_t i = 0; i < e->rows; ++i) {
-            const double* from = e->at + i * e->row_stride;
+            double* at = e->at + i * e->row_stride;
+            const T* logits = x->at + i * x->row_stride;
             const T* q = blend->q ? blend->q + i * blend->q_row_stride : nullptr;
-            const F64 inv = F64{} + inverse[i];
+            const Probability<T> probability(F64{} + (double)m[i], F64{} + sums->inverse[i], F64{} + sums->inverse_low[i]);
             BrierSum<T> square_sum, moment_sum;
             each_wide_vector(e->classes, [&](ptrdiff_t j, int count) CELOSS_LAMBDA_INLINE {
-                const F64 p = load_wide(from + j, count) * inv;
-                F64 d = q ? p - fma(load_wide(q + j, count), keep, add) : p;
-                if (count < W) d = select(lane_numbers_f64() < count, d, F64{});
-                if (first[i] - j < W && first[i] >= j) d = select(lane_numbers_f64() + j == first[i], F64{}, d);
-                square_sum.add(d * d);
-                moment_sum.add(p * d);
+                const HighLow p = probability.of(at + j, logits + j, count);
+                HighLow d = difference(p, q ? q + j : nullptr, count);
+                M64 used = ~M64{};
+                if (count < W) used = lane_numbers_f64() < count;
+                if (first[i] - j < W && first[i] >= j) used &= lane_numbers_f64() + j != first[i];
+                d = {select(used, d.high, F64{}), select(used, d.low, F64{})};
+                if (sizeof(T) == 8) store_wide(at + j, count, p.high);
+                add_brier_terms<T>(p, d, square_sum, moment_sum);
             });
             squares[i] = sum_lanes<double>(square_sum.lanes());
             moment[i] = sum_lanes<double>(moment_sum.lanes());
@@ -288,51 +306,59 @@ void brier_sums(const Tile<double>* e, const Blend<T>* blend, const int64_t* fir
     }
     for (ptrdiff_t i = 0; i < e->rows; i += W) {
         const int count = (int)(e->rows - i < W ? e->rows - i : W);
-        const F64 inv = load(inverse + i);
+        const Probability<T> probability(load_wide(m + i, W), load(sums->inverse + i), load(sums->inverse_low + i));
         M64 skip;
         __builtin_memcpy(&skip, first + i, sizeof skip);
         BrierSum<T> square_sum, moment_sum;
         for (ptrdiff_t j = 0; j < e->classes; ++j) {
-            const F64 p = load(e->at + j * e->class_stride + i) * inv;
-            F64 d = p;
-            if (blend->q) d = p - fma(load_wide(blend->q + j * blend->q_class_stride + i, count), keep, add);
-            d = select(skip == j, F64{}, d);
-            square_sum.add(d * d);
-            moment_sum.add(p * d);
+            double* at = e->at + j * e->class_stride + i;
+            const HighLow p = probability.of(at, x->at + j * x->class_stride + i, W);
+            HighLow d = difference(p, blend->q ? blend->q + j * blend->q_class_stride + i : nullptr, count);
+            d = {select(skip == j, F64{}, d.high), select(skip == j, F64{}, d.low)};
+            if (sizeof(T) == 8) store(at, p.high);
+            add_brier_terms<T>(p, d, square_sum, moment_sum);
         }
         store(squares + i, square_sum.lanes());
         store(moment + i, moment_sum.lanes());
     }
 }
 
-// g_ij = a_i p_ij (d_ij - mean_i), with d as in brier_sums. g may be e.
+// g_ij = a_i p_ij (d_ij - mean_i), with d as in brier_sums. g may be x or e.
 template <class T>
-void brier_gradient(const Tile<double>* e, const Tile<T>* g, const Blend<T>* blend, const double* inverse, const double* a,
-                    const double* mean) {
+void brier_gradient(const Tile<T>* x, const T* m, const Tile<double>* e, const Tile<T>* g, const Blend<T>* blend,
+                    const RowSums* sums, const double* a, const double* mean) {
     constexpr int W = lanes_of<double>();
     const F64 keep = F64{} + blend->keep, add = F64{} + blend->add;
+    auto gradient = [&](HighLow p, const T* q, int count, F64 factor, F64 center) CELOSS_LAMBDA_INLINE {
+        F64 d = p.high;
+        if (q) d -= fma(load_wide(q, count), keep, add);
+        d -= center;
+        if (sizeof(T) == 8) d += p.low;
+        return factor * p.high * d;
+    };
     if (e->class_stride == 1) {
         for (ptrdiff_t i = 0; i < e->rows; ++i) {
-            const double* from = e->at + i * e->row_stride;
+            const double* at = e->at + i * e->row_stride;
+            const T* logits = x->at + i * x->row_stride;
             const T* q = blend->q ? blend->q + i * blend->q_row_stride : nullptr;
             T* to = g->at + i * g->row_stride;
-            const F64 inv = F64{} + inverse[i], factor = F64{} + a[i], center = F64{} + mean[i];
+            const Probability<T> probability(F64{} + (double)m[i], F64{} + sums->inverse[i], F64{} + sums->inverse_low[i]);
+            const F64 factor = F64{} + a[i], center = F64{} + mean[i];
             each_wide_vector(e->classes, [&](ptrdiff_t j, int count) CELOSS_LAMBDA_INLINE {
-                const F64 p = load_wide(from + j, count) * inv;
-                const F64 d = q ? p - fma(load_wide(q + j, count), keep, add) : p;
-                store_wide(to + j, count, factor * p * (d - center));
+                const HighLow p = probability.of(at + j, logits + j, count);
+                store_wide(to + j, count, gradient(p, q ? q + j : nullptr, count, factor, center));
             });
         }
         return;
     }
     for (ptrdiff_t i = 0; i < e->rows; i += W) {
         const int count = (int)(e->rows - i < W ? e->rows - i : W);
-        const F64 inv = load(inverse + i), factor = load(a + i), center = load(mean + i);
+        const Probability<T> probability(load_wide(m + i, W), load(sums->inverse + i), load(sums->inverse_low + i));
+        const F64 factor = load(a + i), center = load(mean + i);
         for (ptrdiff_t j = 0; j < e->classes; ++j) {
-            const F64 p = load(e->at + j * e->class_stride + i) * inv;
-            F64 d = p;
-            if (blend->q) d = p - fma(load_wide(blend->q + j * blend->q_class_stride + i, count), keep, add);
-            store_wide(g->at + j * g->class_stride + i, W, factor * p * (d - center));
+            const HighLow p = probability.of(e->at + j * e->class_stride + i, x->at + j * x->class_stride + i, W);
+            store_wide(g->at + j * g->class_stride + i, W,
+                       gradient(p, blend->q ? blend->q + j * blend->q_class_stride + i : nullptr, count, factor, center));
         }
     }
 }
