@@ -186,6 +186,10 @@ class Function(NamedTuple):
         _, exponent = np.frexp(exact)
         return np.ldexp(error, np.finfo(F64).nmant + 1 - exponent)
 
+    def arguments(self, x):
+        """All arguments of a function of one number (exp_of_maximum: and the power of two that is taken out)."""
+        return full(x, np.rint(x.astype(real) * np.log2(np.exp(real(1)))) if self.kernel == "exp_of_maximum" else 0)
+
     def sample(self, n, dtype, rng):
         """About n inputs at random: tuples of four argument arrays."""
         if self.lowest:
@@ -194,8 +198,7 @@ class Function(NamedTuple):
                 for m, low, high in rows(dtype, self.lowest)
             ] + [far_row(m, n // 8, self.lowest[dtype], dtype, rng) for m in (1e4, -3e6)]
         if self.interval:
-            x = random(*self.interval[dtype], n, dtype, rng)
-            return [full(x, np.rint(x.astype(real) * np.log2(np.exp(real(1)))) if self.kernel == "exp_of_maximum" else 0)]
+            return [self.arguments(random(*self.interval[dtype], n, dtype, rng))]
         rest, unit, rest_low, unit_low = rest_and_unit(n, rng)
         keep = 1.0 if self.low_arguments else 0.0
         return [(rest, unit, keep * rest_low, keep * unit_low)]
@@ -236,9 +239,7 @@ FUNCTIONS = {
     "log1p_of_exp+error": Function("log1p_of_exp", exact_log1p_of_exp, with_error=True, interval=OF_MAGNITUDE),
     "less_likely+error": Function("less_likely", exact_less_likely, with_error=True, interval=OF_MAGNITUDE),
     "sigmoid": Function("sigmoid", exact_sigmoid, interval={F32: (-FAR[F32], 20.0), F64: (-FAR[F64], 40.0)}),
-    "log_sigmoid": Function(
-        "log_sigmoid", exact_log_sigmoid, interval={F32: (-128.0, FAR[F32]), F64: (-1024.0, FAR[F64])}
-    ),
+    "log_sigmoid": Function("log_sigmoid", exact_log_sigmoid, interval={F32: (-128.0, FAR[F32]), F64: (-1024.0, FAR[F64])}),
 }
 CASES = [(name, dtype) for name, function in FUNCTIONS.items() for dtype in function.dtypes]
 
@@ -279,4 +280,3 @@ def stated_in_docs():
 def worst_input(name, dtype):
     worst = stated_in_sources()[name, dtype].worst
     return tuple(np.array([number], dtype) for number in (*worst, *[0.0] * (4 - len(worst))))
-

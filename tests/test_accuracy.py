@@ -41,10 +41,7 @@ def with_options(classes, dtype, *, smoothing=0.0, weighted=False, probabilities
     x, t, *_ = rows(classes, dtype, finite=True)
     rng = np.random.default_rng(classes)
     w = rng.uniform(0, 2, classes) if weighted else np.ones(classes)
-    if probabilities:
-        q = rng.dirichlet(np.full(classes, 0.1), len(x)).astype(dtype)
-    else:
-        q = np.eye(classes)[t]
+    q = rng.dirichlet(np.full(classes, 0.1), len(x)).astype(dtype) if probabilities else np.eye(classes)[t]
     share = (1 - real(smoothing)) * q + real(smoothing) / classes
     if probabilities:
         coefficients = w.astype(real) * share

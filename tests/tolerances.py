@@ -39,7 +39,9 @@ TABLE = {
     ("brier loss", "float32"): Tolerance(1, "contract 5; computed in float64, rounded once"),
     ("brier loss", "float64"): Tolerance(3, "squares of probabilities in two parts, but one of 1 - p (2.24 ulp seen)"),
     ("brier gradient", "float32"): Tolerance(1, "as the loss; in ulp of the terms' sizes where they cancel"),
-    ("brier gradient", "float64"): Tolerance(6, "p (d - mean), and mean is a sum rounded once more (4.81 ulp seen); in ulp of the terms"),
+    ("brier gradient", "float64"): Tolerance(
+        6, "p (d - mean), and mean is a sum rounded once more (4.81 ulp seen); in ulp of the terms"
+    ),
     # Against PyTorch in float64, in machine epsilons of the largest gradient of the call: other sums, other order.
     ("peer", "float32"): Tolerance(8, "the blended gradient's 4 ulp of the larger term; PyTorch's error is far below"),
     ("peer", "float64"): Tolerance(16, "the same of both sides"),

@@ -75,6 +75,4 @@ def binary_loss(
 
 ELEMENTARY: dict[str, int]
 
-def elementary(
-    name: str, x: NDArray[Any], y: Any = 0, x_low: Any = 0, y_low: Any = 0
-) -> tuple[NDArray[Any], NDArray[Any]]: ...
+def elementary(name: str, x: NDArray[Any], y: Any = 0, x_low: Any = 0, y_low: Any = 0) -> tuple[NDArray[Any], NDArray[Any]]: ...
