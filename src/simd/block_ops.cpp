@@ -497,7 +497,6 @@ template <class T> void put(const Tile<T>* g, const int64_t* target, const doubl
 template <class T>
 void scale(const Tile<T>* e, const Tile<T>* g, const double* a, const RowSums* sums, const double* minus, const int64_t* target,
            const double* at_target) {
-    typedef typename VectorOf<T>::V V;
     constexpr int W = lanes_of<T>();
     if (e->class_stride != 1) {
         const auto lanes = minus    ? target ? lanes_scale<T, true, true> : lanes_scale<T, true, false>

@@ -120,7 +120,7 @@ struct SignalsBlocked {
 
 void add_helpers(int wanted) {
     if (pool.helpers >= wanted) return;
-    SignalsBlocked blocked;
+    [[maybe_unused]] SignalsBlocked blocked;  // nothing on Windows
     while (pool.helpers < wanted) {
         try {
             std::thread(help).detach();
