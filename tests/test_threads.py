@@ -46,6 +46,47 @@ def test_sixteen_callers_at_once(keep_num_threads):
         assert list(pool.map(call, range(16))) == [None] * 16
 
 
+def loss_and_gradient_of(criterion, x, target):
+    return criterion(x, target), criterion.backward()
+
+
+def test_sixteen_callers_of_the_family(keep_num_threads):
+    """Every function at once, on arrays that all callers read."""
+    celoss.set_num_threads(4)
+    x, target = problem((4000, 100))
+    q = np.abs(x) % 1
+    few, few_target, long = x[:, :7], target % 7, x.reshape(2, -1)
+    functions = [
+        lambda: celoss.brier_score_with_grad(x, target),
+        lambda: celoss.brier_score_with_grad(few, few_target, label_smoothing=0.1),
+        lambda: celoss.cross_entropy_with_grad(x, q, weight=np.arange(100.0)),
+        lambda: celoss.cross_entropy_with_grad(long, target[:2], reduction="none"),
+        lambda: celoss.zero_one_loss(x, target, reduction="none"),
+        lambda: celoss.binary_cross_entropy_with_grad(x, q, pos_weight=2.0),
+        lambda: celoss.binary_brier_score_with_grad(x.T, q.T),
+        lambda: celoss.binary_zero_one_loss(x, q, reduction="none"),
+        lambda: celoss.softmax(x),
+        lambda: celoss.log_softmax(few),
+        lambda: celoss.logsumexp(x),
+        lambda: celoss.sigmoid(x),
+        lambda: celoss.log_sigmoid(x.astype(np.float16)),
+        lambda: loss_and_gradient_of(celoss.CrossEntropyLoss(), x, target),
+    ]
+    expected = [function() for function in functions]
+    start = threading.Barrier(16)
+
+    def call(caller):
+        start.wait()
+        for turn in range(2 * len(functions)):
+            k = (caller + turn) % len(functions)
+            for got, right in zip(functions[k](), expected[k], strict=True):
+                if not np.array_equal(got, right):
+                    return f"caller {caller}, turn {turn}, function {k}"
+
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        assert list(pool.map(call, range(16))) == [None] * 16
+
+
 def test_settings_change_under_callers(keep_num_threads):
     x, target = problem((3000, 300))
     expected = celoss.cross_entropy(x, target)

@@ -54,6 +54,9 @@ cdef enum Reduction:
 
 
 # ---- the state of the module: the level in use, and how many threads ------------------------------------------------------
+#
+# All that calls share, with the pool. It is safe without the interpreter's lock: `table` is set at import (and by tests,
+# between calls), `thread_limit` is atomic. docs/design.md, "Free threading", has the reasons for the rest.
 
 cdef const BlockOpsTable* table = NULL
 cdef atomic[int] thread_limit
