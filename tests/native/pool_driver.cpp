@@ -3,6 +3,7 @@
 // Built by tests/test_sanitizers.py. Each caller checks that every block of its calls was done once, by the time the call
 // returned. Prints how many calls were made.
 #include <atomic>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <thread>
@@ -22,6 +23,8 @@ void work(void* context, ptrdiff_t block, void* scratch) {
     Work* w = (Work*)context;
     double* mine = (double*)scratch;
     for (int i = 0; i < 64; ++i) mine[i] = (double)(block + i);
+    // Longer than a caller spins, so that it has to wait for its helpers.
+    if (block % 16 == 7) std::this_thread::sleep_for(std::chrono::microseconds(200));
     double sum = 0;
     for (int i = 0; i < 64; ++i) sum += mine[i];
     w->done[(size_t)block] += 1;
