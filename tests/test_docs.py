@@ -138,3 +138,20 @@ def test_speed_in_readme_is_the_reports():
     assert len(ratios) == 3
     low, high = re.search(r"8192 . 1000 .*?\(([\d.]+) to ([\d.]+) times, run to run\)", readme).groups()
     assert (low, high) == (f"{min(ratios):.1f}", f"{max(ratios):.1f}")
+
+
+def test_other_figures_in_readme_are_the_reports():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    targets = table(REPORTS[0].read_text(encoding="utf-8"), "what | target | reached")
+    reached = {name: float(cells["reached"].split()[0]) for name, cells in targets.items()}
+
+    def largest(kind):
+        return max(value for name, value in reached.items() if re.match(rf"accuracy, level \w+, float32 {kind},", name))
+
+    loss, grad = re.search(r"Largest error in float32: loss ([\d.]+) ulp, gradient ([\d.]+) ulp", readme).groups()
+    assert (loss, grad) == (f"{largest('loss'):.2f}", f"{largest('grad'):.2f}")
+
+    ratios = re.search(r"\(([\d.]+) times as long; ([\d.]+) times on 512 . 512 . 32 000\)", readme).groups()
+    steps = [reached[f"training step {shape}: default threads / n_threads=1"] for shape in ("256x784x10", "512x512x32000")]
+    # Halves are rounded either way.
+    assert all(abs(float(text) - value) < 0.0051 for text, value in zip(ratios, steps, strict=True))
