@@ -1,0 +1,462 @@
+"""The faults that the tests have to notice: where, which text, what stands there instead, and which tests to try first.
+
+Texts are short and stand exactly once in their file. Each fault is one that a change could make by mistake and that no
+compiler sees; none leaves the results within their tolerance. Ordered by file, as a build compiles what has changed only.
+"""
+
+from typing import NamedTuple
+
+
+class Fault(NamedTuple):
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: str  # without tests/ and .py
+
+
+BLOCKS = "src/simd/block_ops.cpp"
+TILES = "src/simd/tiles.hpp"
+VECTORS = "src/simd/vector.hpp"
+EXP_LOG = "src/simd/exp_log.hpp"
+SOFTMAX = "src/simd/softmax_ops.hpp"
+ELEMENTS = "src/simd/elementwise.hpp"
+LEVEL = "src/simd/level.cpp"
+POOL = "src/threads/pool.cpp"
+KERNELS = "src/celoss/_kernels.pyx"
+LONG = "src/celoss/_long_rows.pxi"
+ROWS = "src/celoss/_row_operations.pxi"
+SCORES = "src/celoss/_elementwise.pxi"
+ARGUMENTS = "src/celoss/_arguments.py"
+LOSSES = "src/celoss/losses.py"
+CRITERIA = "src/celoss/criteria.py"
+
+FAULTS = [
+    # ---- the maximum -------------------------------------------------------------------------------------------------
+    Fault(
+        "maximum: groups before the last are forgotten", BLOCKS,
+        "best = max_or_nan(best, group);", "best = group;", "test_cross_entropy",
+    ),
+    Fault(
+        "maximum: the tail of a row is left out", BLOCKS,
+        "if (in_tail > in_groups) {", "if (false) {", "test_cross_entropy test_special_values",
+    ),
+    Fault(
+        "maximum: rows as lanes, the last class is left out", BLOCKS,
+        "for (ptrdiff_t j = 1; j < x.classes; ++j) best", "for (ptrdiff_t j = 1; j + 1 < x.classes; ++j) best",
+        "test_cross_entropy test_special_values",
+    ),
+    Fault(
+        "maximum: of several equal ones only one is counted", BLOCKS,
+        "if (where[i] >= 0 && maxima > 1)", "if (false)", "test_special_values test_cross_entropy",
+    ),
+    # ---- the sum of the exponentials ---------------------------------------------------------------------------------
+    Fault(
+        "exponentials: the tail of a row is skipped", BLOCKS,
+        "for (; j < classes; j += W) {", "for (; j + W <= classes; j += W) {", "test_cross_entropy",
+    ),
+    Fault(
+        "exponentials: lanes of the sum swapped, half of them twice", BLOCKS,
+        "high += widen_high_at(at);", "high += widen_low_at(at);", "test_cross_entropy",
+    ),
+    Fault(
+        "exponentials: rounding errors of float32 values forgotten", BLOCKS,
+        "add_error(ExpParts<F32> exp) { lost += exp.error; }", "add_error(ExpParts<F32>) {}", "test_cross_entropy",
+    ),
+    Fault(
+        "exponentials: rounding errors of float64 values forgotten", BLOCKS,
+        "lost += both.low + exp.error;", "lost += both.low;", "test_cross_entropy",
+    ),
+    Fault(
+        "exponentials: rounding errors of the float64 sum forgotten", BLOCKS,
+        "lost += both.low + exp.error;", "lost += exp.error;", "test_cross_entropy test_reference",
+    ),
+    # ---- the logarithm, and what the gradient is multiplied with -----------------------------------------------------
+    Fault(
+        "logarithm: low part of a float64 sum forgotten", BLOCKS,
+        "rest2 = {rest, load(sums->rest_low + i)}", "rest2 = {rest, F64{}}", "test_cross_entropy",
+    ),
+    Fault(
+        "loss: rounding error of m - x_t forgotten", BLOCKS,
+        "gap_low = two_sum(top, -at_target).low;", "gap_low = F64{};", "test_cross_entropy",
+    ),
+    Fault(
+        "gradient: float32 factor in one part", BLOCKS,
+        "low = splat<T>((T)(factor - (double)top));", "low = V{};", "test_cross_entropy",
+    ),
+    Fault(
+        "gradient: float32 factor in one part, rows as lanes", BLOCKS,
+        "low = narrow(factor0 - widen_low(high), factor1 - widen_high(high));", "low = V{};", "test_cross_entropy",
+    ),
+    Fault(
+        "gradient: float64 factor in one part", BLOCKS,
+        "low = lost + a[row] * sums->inverse_low[row];", "low = V{};", "test_cross_entropy",
+    ),
+    Fault(
+        "gradient at the target: low part of float64 1 - p forgotten", BLOCKS,
+        "miss += select(low == low, low, F64{});", "(void)low;", "test_cross_entropy",
+    ),
+    Fault(
+        "gradient at the target: the maximum is counted among the others", BLOCKS,
+        "of_maximum = select(gap == F64{}, F64{}, unit - wide(e_t + i))", "of_maximum = unit - wide(e_t + i)",
+        "test_cross_entropy",
+    ),
+    Fault(
+        "gradient: the tail of a row is not scaled", BLOCKS,
+        "if (j < classes) store_first(g + j,", "if (false) store_first(g + j,", "test_cross_entropy",
+    ),
+    Fault(
+        "gradient: another row's target, rows as lanes", BLOCKS,
+        "wanted = load_targets<T>(target + i);\n            there",
+        "wanted = load_targets<T>(target);\n            there", "test_cross_entropy",
+    ),
+    # ---- targets and blends ------------------------------------------------------------------------------------------
+    Fault(
+        "target: negative indices are not tested", BLOCKS,
+        "(uint64_t)t >= (uint64_t)classes", "t >= classes", "test_errors",
+    ),
+    Fault(
+        "target: the index C is let through", BLOCKS,
+        "(uint64_t)t >= (uint64_t)classes", "(uint64_t)t > (uint64_t)classes", "test_errors",
+    ),
+    Fault(
+        "target: ignored rows are not marked", BLOCKS,
+        "out[i] = t | is_ignored;", "out[i] = t;", "test_special_values",
+    ),
+    Fault(
+        "mean: ignored rows are counted", BLOCKS,
+        "count += target[i] != (I)value;", "count += 1;", "test_special_values test_options",
+    ),
+    Fault(
+        "probabilities: 0 times infinity counts", BLOCKS,
+        "return {share, select(share == V{}, V{}, share * distance)};", "return {share, share * distance};",
+        "test_special_values",
+    ),
+    Fault(
+        "probabilities: class weights forgotten in the gradient", BLOCKS,
+        "if (blend->w) share *= load_first(blend->w + i, count, T(0));", "", "test_options",
+    ),
+    Fault(
+        "probabilities: the lanes behind the last class count", BLOCKS,
+        "if (count < W) share = select(lane_numbers<T>() < count, share, V{});", "", "test_options",
+    ),
+    # ---- exponential and logarithm -----------------------------------------------------------------------------------
+    Fault(
+        "exp: NaN becomes the smallest number", EXP_LOG,
+        "V d = max_or_nan(row.lowest, x - row.shift);", "V d = max_or_nan(x - row.shift, row.lowest);", "test_special_values",
+    ),
+    Fault(
+        "exp: every row is shifted, the rounding of x - m shows", EXP_LOG,
+        "row.shift = absolute(m) < K::unshifted ? V{} : m;", "row.shift = m;", "test_cross_entropy",
+    ),
+    Fault(
+        "exp: no row is shifted", EXP_LOG,
+        "row.shift = absolute(m) < K::unshifted ? V{} : m;", "row.shift = V{};", "test_cross_entropy",
+    ),
+    Fault(
+        "exp: the low part of ln 2 forgotten", EXP_LOG,
+        "fma(n, V{} - K::ln2_high, d), n * (V{} - K::ln2_low)", "fma(n, V{} - K::ln2_high, d), V{}", "test_cross_entropy",
+    ),
+    Fault(
+        "log1p becomes log", EXP_LOG,
+        "select(is_near, rest.high, near - unit.high)", "near - unit.high", "test_cross_entropy",
+    ),
+    Fault(
+        "log1p: the correction of the quotient forgotten", EXP_LOG,
+        "fma(s * z, series, correction + correction)", "s * z * series", "test_cross_entropy",
+    ),
+    # ---- tiles: layouts and formats ----------------------------------------------------------------------------------
+    Fault(
+        "transpose: two classes swapped", TILES,
+        "F64 a = low_halves(v[0], v[1]);\n    v[1] = high_halves(v[0], v[1]);",
+        "F64 a = high_halves(v[0], v[1]);\n    v[1] = low_halves(v[0], v[1]);", "test_cross_entropy",
+    ),
+    Fault(
+        "transpose: baseline only, two lanes swapped", TILES,
+        "__builtin_shufflevector(a, b, 2, 6, 3, 7)", "__builtin_shufflevector(a, b, 2, 6, 7, 3)", "test_cross_entropy",
+    ),
+    Fault(
+        "transpose: rows that fill no vector lose their last class", TILES,
+        "for (ptrdiff_t j = 0; j < inner; ++j)\n                    __builtin_memcpy(",
+        "for (ptrdiff_t j = 0; j + 1 < inner; ++j)\n                    __builtin_memcpy(", "test_cross_entropy",
+    ),
+    Fault(
+        "tile: strides of rows and classes mixed up", TILES,
+        "from->at + i * from->row_stride + j * from->class_stride, from->storage",
+        "from->at + j * from->row_stride + i * from->class_stride, from->storage", "test_layouts",
+    ),
+    Fault(
+        "float16: truncated instead of rounded, one number at a time", TILES,
+        "(magnitude - 0x38000000u + 0xfffu + (magnitude >> 13 & 1u)) >> 13", "(magnitude - 0x38000000u) >> 13", "test_dtypes",
+    ),
+    Fault(
+        "float16: truncated instead of rounded, v3 only", TILES,
+        "_mm256_cvtps_ph((__m256)v, _MM_FROUND_TO_NEAREST_INT)", "_mm256_cvtps_ph((__m256)v, _MM_FROUND_TO_ZERO)",
+        "test_dtypes",
+    ),
+    Fault(
+        "bfloat16: truncated instead of rounded, vectors", TILES,
+        "(bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16", "bits >> 16", "test_dtypes",
+    ),
+    Fault(
+        "bfloat16: halves rounded up instead of to even", TILES,
+        "(bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16", "(bits + 0x8000u) >> 16", "test_dtypes",
+    ),
+    # ---- vectors of one level ----------------------------------------------------------------------------------------
+    Fault(
+        "v3 only: a lane is left out of the maximum", VECTORS,
+        "_mm_shuffle_ps(a, a, 1)", "_mm_shuffle_ps(a, a, 0)", "test_cross_entropy",
+    ),
+    Fault(
+        "v4 only: the last store of a row writes one number too many", VECTORS,
+        "_mm512_mask_storeu_ps(to, first_lanes_f32(count),", "_mm512_mask_storeu_ps(to, first_lanes_f32(count + 1),",
+        "test_layouts",
+    ),
+    Fault(
+        "v3 only: the last load of a row reads one number too many", VECTORS,
+        "_mm256_maskload_ps(from, mask)", "_mm256_maskload_ps(from, first_lanes_f32(count < 8 ? count + 1 : 8))",
+        "test_layouts",
+    ),
+    Fault(
+        "baseline only: halves of float64 results swapped", VECTORS,
+        "_mm_movelh_ps(_mm_cvtpd_ps((__m128d)low), _mm_cvtpd_ps((__m128d)high))",
+        "_mm_movelh_ps(_mm_cvtpd_ps((__m128d)high), _mm_cvtpd_ps((__m128d)low))", "test_cross_entropy",
+    ),
+    # ---- log_softmax, argmax, Brier score ----------------------------------------------------------------------------
+    Fault(
+        "argmax: of equal maxima a later one", SOFTMAX,
+        "found = (v > best) ?", "found = (v >= best) ?", "test_zero_one",
+    ),
+    Fault(
+        "argmax: a NaN is passed over", SOFTMAX,
+        "bad |= v != v;", "", "test_zero_one",
+    ),
+    Fault(
+        "brier: the float64 sum's rounding errors forgotten", SOFTMAX,
+        "lost += both.low;", "", "test_brier",
+    ),
+    # ---- binary losses -----------------------------------------------------------------------------------------------
+    Fault(
+        "binary: pos_weight weighs every label", ELEMENTS,
+        "a1 = weight * (yes * positive_weight);", "a1 = weight * (yes * positive_weight); a0 *= positive_weight;", "test_binary",
+    ),
+    Fault(
+        "binary: the error of the exponential forgotten", ELEMENTS,
+        "fma(square_low, V{} - T(0.5), lost) + e.low * (T(1) - T(0.5) * small)", "fma(square_low, V{} - T(0.5), lost)",
+        "test_binary",
+    ),
+    Fault(
+        "binary: lanes behind the last score count in the sum", ELEMENTS,
+        "if (count < lanes_of<T>()) loss = select(lanes_before<T>(count), loss, V{});", "", "test_binary",
+    ),
+    Fault(
+        "binary: weights are not tested", ELEMENTS,
+        "if (w) *bad |= ~((weight >= 0) & (weight < __builtin_inf()));", "", "test_binary",
+    ),
+    # ---- level and threads -------------------------------------------------------------------------------------------
+    Fault(
+        "level: CELOSS_LEVEL is not looked at", KERNELS,
+        'use_level(os.environ.get("CELOSS_LEVEL", ""))', 'use_level("")', "test_levels",
+    ),
+    Fault(
+        "pool: threads take the same block (a counter that is not atomic)", POOL,
+        "(block = next.fetch_add(1, std::memory_order_relaxed)) < blocks;",
+        "(block = next.load(), next.store(block + 1), block) < blocks;", "test_threads test_layouts test_activations",
+    ),
+    Fault(
+        "pool: the caller does not wait for its helpers", POOL,
+        "    job.take_blocks(scratch);\n", "    job.take_blocks(scratch);\n    job.active.store(0);\n",
+        "test_threads test_layouts",
+    ),
+    Fault(
+        "pool: helpers share one scratch memory", POOL,
+        "thread_local Scratch scratch_of_thread;", "Scratch scratch_of_thread;", "test_threads test_layouts",
+    ),
+    Fault(
+        "pool: a forked child waits for its parent's helpers", POOL,
+        "pthread_atfork(nullptr, nullptr, after_fork_in_child);", "(void)after_fork_in_child;", "test_threads",
+    ),
+    # ---- the order of the passes -------------------------------------------------------------------------------------
+    Fault(
+        "sum: chunks are added in the order in which they arrive", KERNELS,
+        "        n += rows\n    c.chunk_loss[chunk] = loss\n\n\ncdef void chunk_of_floats",
+        "        n += rows\n    c.chunk_loss[0] = c.chunk_loss[0] + loss if chunk else loss\n"
+        "    if chunk:\n        c.chunk_loss[chunk] = 0\n\n\ncdef void chunk_of_floats", "test_layouts test_threads",
+    ),
+    Fault(
+        "blocks follow the number of threads", KERNELS,
+        "c.block_rows = max(<Py_ssize_t>1, min(<Py_ssize_t>CELOSS_BLOCK_ROWS, BLOCK_BYTES // (c.classes * size)))",
+        "c.block_rows = max(<Py_ssize_t>1, min(<Py_ssize_t>CELOSS_BLOCK_ROWS // threads, BLOCK_BYTES // (c.classes * size)))",
+        "test_layouts test_threads",
+    ),
+    Fault(
+        "blocks: the last chunk is forgotten unless it is full", KERNELS,
+        "chunks = (c.rows + c.chunk_rows - 1) // c.chunk_rows", "chunks = max(<Py_ssize_t>1, c.rows // c.chunk_rows)",
+        "test_cross_entropy test_layouts",
+    ),
+    Fault(
+        "blocks: losses are put one row too early from the second block on", KERNELS,
+        "(<float*>c.row_loss)[n + i] = <float>loss[i]", "(<float*>c.row_loss)[n + i - (1 if n else 0)] = <float>loss[i]",
+        "test_cross_entropy",
+    ),
+    Fault(
+        "sum: every fourth loss is left out", KERNELS,
+        "s3 += a[i + 3]", "s3 += 0", "test_cross_entropy test_options",
+    ),
+    Fault(
+        "stride of the logits used for the gradient", KERNELS,
+        "g.row_stride = c.g.inner_stride // <Py_ssize_t>sizeof(real)",
+        "g.row_stride = c.x.inner_stride // <Py_ssize_t>sizeof(real)", "test_layouts",
+    ),
+    Fault(
+        "dimensions are merged that do not follow one another", KERNELS,
+        "if any(a.strides[left] != a.strides[right] * shape[right] for a in arrays):", "if False:", "test_layouts",
+    ),
+    Fault(
+        "gradient of an ignored row is what its logits give", KERNELS,
+        "if r.target[i] < 0:\n                    zero_classes(", "if False:\n                    zero_classes(",
+        "test_special_values",
+    ),
+    Fault(
+        "loss of an ignored row counts", KERNELS,
+        "                r.loss[i] = 0\n                r.coefficient[i] = 0", "                r.coefficient[i] = 0",
+        "test_special_values",
+    ),
+    Fault(
+        "smoothing: sign of the target's share", KERNELS,
+        "hot * sums.miss[i] - c.smoothing / c.classes * w_t)", "hot * sums.miss[i] + c.smoothing / c.classes * w_t)",
+        "test_options",
+    ),
+    Fault(
+        "smoothing: class weights are not summed", KERNELS,
+        "c.weight_sum = weight.sum()", "pass", "test_options",
+    ),
+    Fault(
+        "weights: 0 times infinity is NaN", KERNELS,
+        "return 0.0 if weight == 0 and value - value != 0 and value == value else weight * value", "return weight * value",
+        "test_options test_special_values",
+    ),
+    Fault(
+        "sample_weight of the first rows for every block", KERNELS,
+        "r.coefficient[i] *= c.sample_weight[n + i]", "r.coefficient[i] *= c.sample_weight[i]", "test_options",
+    ),
+    Fault(
+        "upstream gradient of each row dropped", KERNELS,
+        "r.coefficient[i] *= c.upstream[n + i]", "pass", "test_options",
+    ),
+    Fault(
+        "upstream gradient of the reduced loss dropped", KERNELS,
+        "c.factor = upstream / divisor", "c.factor = 1 / divisor", "test_options",
+    ),
+    Fault(
+        "denominator: normalizer not looked at", KERNELS,
+        "divisor = normalizer if normalizer > 0 else denominator(c)", "divisor = denominator(c)", "test_options",
+    ),
+    Fault(
+        "denominator: class weights forgotten", KERNELS,
+        "total += ((c.class_weight64[t] if c.class_weight64 != NULL else 1.0)", "total += (1.0", "test_options",
+    ),
+    Fault(
+        "denominator: ignored rows count with their weights", KERNELS,
+        "        if t == c.ignore_index:\n            continue\n",
+        "        if t == c.ignore_index:\n            t = 0\n", "test_options test_special_values",
+    ),
+    Fault(
+        "denominator: the weight of a target out of range is read", KERNELS,
+        "        if t < 0 or t >= c.classes:\n            c.bad_row.store(n)\n            return 0\n", "", "test_errors",
+    ),
+    # ---- long rows ---------------------------------------------------------------------------------------------------
+    Fault(
+        "long rows: the maximum of a later piece is not seen", LONG,
+        "if row[p].maximum > m:", "if False:", "test_cross_entropy",
+    ),
+    Fault(
+        "long rows: pieces are added in the order in which they arrive", LONG,
+        "piece.rest = r.sums.rest[0]", "row.rest += r.sums.rest[0]", "test_cross_entropy test_layouts",
+    ),
+    Fault(
+        "long rows: rounding errors of the merge forgotten", LONG,
+        "r.sums.rest_low[0] = low - (r.sums.rest[0] - rest)", "r.sums.rest_low[0] = 0", "test_cross_entropy",
+    ),
+    Fault(
+        "long rows: the last piece is one class short", LONG,
+        "x.classes = min(c.classes - first, <Py_ssize_t>PIECE_CLASSES)",
+        "x.classes = min(c.classes - first - (1 if first else 0), <Py_ssize_t>PIECE_CLASSES)", "test_cross_entropy",
+    ),
+    Fault(
+        "long rows: an ignored row keeps what was in out", LONG,
+        "zero_classes(where.at, c.g.class_stride,", "zero_classes(where.at, 0 * c.g.class_stride,", "test_special_values",
+    ),
+    # ---- rows of activations and of the other losses -----------------------------------------------------------------
+    Fault(
+        "logsumexp: infinities are NaN", ROWS,
+        "if m[i] - m[i] != 0:", "if False:", "test_activations",
+    ),
+    Fault(
+        "brier: the target's share of the squares forgotten", ROWS,
+        "squares += (1 - p_t) * (1 - p_t) - p_t * p_t", "pass", "test_brier",
+    ),
+    Fault(
+        "brier: the upstream gradient of each row dropped", ROWS,
+        "(c.upstream[n + i] if c.upstream != NULL else 1.0)", "1.0", "test_brier",
+    ),
+    # ---- scores of binary losses -------------------------------------------------------------------------------------
+    Fault(
+        "binary: a weight for the whole run is taken for its first score only", SCORES,
+        "fill(tile.at + i * tile.row_stride, tile.row_stride)", "pass", "test_binary",
+    ),
+    Fault(
+        "binary: chunks overlap by one score", SCORES,
+        "cdef Py_ssize_t start = chunk * CHUNK_NUMBERS, end = min(s.count, start + CHUNK_NUMBERS), n",
+        "cdef Py_ssize_t start = chunk * CHUNK_NUMBERS, end = min(s.count, start + CHUNK_NUMBERS + 1), n", "test_binary",
+    ),
+    # ---- arguments ---------------------------------------------------------------------------------------------------
+    Fault(
+        "arguments: infinite and NaN weights are let through", ARGUMENTS,
+        "bad = ~((array >= 0) & np.isfinite(array))", "bad = array < 0", "test_errors",
+    ),
+    Fault(
+        "arguments: an out that overlaps the logits is let through", ARGUMENTS,
+        "if not same and _overlap(out, given):", "if False:", "test_errors",
+    ),
+    Fault(
+        "arguments: an out that overlaps itself is let through", ARGUMENTS,
+        "if _overlaps_itself(out):", "if False:", "test_errors",
+    ),
+    Fault(
+        "arguments: negative axes count from the front", ARGUMENTS,
+        "return number % ndim", "return abs(number)", "test_layouts test_options",
+    ),
+    Fault(
+        "arguments: unsigned targets wrap around", ARGUMENTS,
+        "if (array.dtype.kind == \"u\" and array.itemsize == 8) or mark != ignore_index:", "if mark != ignore_index:",
+        "test_dtypes",
+    ),
+    Fault(
+        "arguments: byte-swapped logits are read as they are", ARGUMENTS,
+        "    elif not array.dtype.isnative:\n        array = array.astype(array.dtype.newbyteorder(\"=\"))\n    storage",
+        "    elif not array.dtype.isnative:\n        array = array.view(array.dtype.newbyteorder(\"=\"))\n    storage",
+        "test_layouts",
+    ),
+    # ---- losses and criteria -----------------------------------------------------------------------------------------
+    Fault(
+        "losses: the short path is taken with sample weights", LOSSES,
+        "        and sample_weight is None\n        and normalizer is None\n        and axis",
+        "        and normalizer is None\n        and axis",
+        "test_options",
+    ),
+    Fault(
+        "losses: the short path is taken whatever the axis", LOSSES,
+        "        and normalizer is None\n        and axis == -1\n", "        and normalizer is None\n", "test_layouts",
+    ),
+    Fault(
+        "criteria: the buffer is used again for another dtype", CRITERIA,
+        "if buffer is None or buffer.shape != array.shape or buffer.dtype != array.dtype:\n                self",
+        "if buffer is None or buffer.shape != array.shape:\n                self", "test_criteria",
+    ),
+    Fault(
+        "criteria: backward multiplies into its buffer", CRITERIA,
+        "return np.multiply(self._grad, factor, dtype=np.float64).astype(self._grad.dtype, copy=False)",
+        "return np.multiply(self._grad, factor, out=self._grad, dtype=self._grad.dtype, casting=\"unsafe\")", "test_criteria",
+    ),
+]  # fmt: skip
