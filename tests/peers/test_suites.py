@@ -16,7 +16,7 @@ HERE = Path(__file__).resolve().parent
 DEVIATIONS = {
     "scipy_on_celoss": {},
     "sklearn_on_celoss": {
-        f"test_sample_weight_multiplies[42-random-{loss}]": "weights are drawn from a normal distribution; celoss refuses negative ones"
+        f"test_sample_weight_multiplies[42-random-{loss}]": "weights from a normal distribution; celoss refuses negative ones"
         for loss in ("HalfBinomialLoss", "HalfMultinomialLoss")
     },
 }
