@@ -1,7 +1,7 @@
 """The faults that the tests have to notice: where, which text, what stands there instead, and which tests to try first.
 
 Texts are short and stand exactly once in their file. Each fault is one that a change could make by mistake and that no
-compiler sees; none leaves the results within their tolerance. Ordered by file, as a build compiles what has changed only.
+compiler sees; none leaves the results within their tolerance.
 """
 
 from typing import NamedTuple
@@ -13,6 +13,7 @@ class Fault(NamedTuple):
     old: str
     new: str
     tests: str  # without tests/ and .py
+    levels: str = "baseline"  # the instruction-set levels that are built while these tests run
 
 
 BLOCKS = "src/simd/block_ops.cpp"
@@ -193,6 +194,7 @@ FAULTS = [
         "float16: truncated instead of rounded, v3 only", TILES,
         "_mm256_cvtps_ph((__m256)v, _MM_FROUND_TO_NEAREST_INT)", "_mm256_cvtps_ph((__m256)v, _MM_FROUND_TO_ZERO)",
         "test_dtypes",
+        levels="v3 baseline",
     ),
     Fault(
         "bfloat16: truncated instead of rounded, vectors", TILES,
@@ -206,16 +208,19 @@ FAULTS = [
     Fault(
         "v3 only: a lane is left out of the maximum", VECTORS,
         "_mm_shuffle_ps(a, a, 1)", "_mm_shuffle_ps(a, a, 0)", "test_cross_entropy",
+        levels="v3 baseline",
     ),
     Fault(
         "v4 only: the last store of a row writes one number too many", VECTORS,
         "_mm512_mask_storeu_ps(to, first_lanes_f32(count),", "_mm512_mask_storeu_ps(to, first_lanes_f32(count + 1),",
         "test_layouts",
+        levels="v4 baseline",
     ),
     Fault(
         "v3 only: the last load of a row reads one number too many", VECTORS,
         "_mm256_maskload_ps(from, mask)", "_mm256_maskload_ps(from, first_lanes_f32(count < 8 ? count + 1 : 8))",
         "test_layouts",
+        levels="v3 baseline",
     ),
     Fault(
         "baseline only: halves of float64 results swapped", VECTORS,
@@ -257,6 +262,7 @@ FAULTS = [
     Fault(
         "level: CELOSS_LEVEL is not looked at", KERNELS,
         'use_level(os.environ.get("CELOSS_LEVEL", ""))', 'use_level("")', "test_levels",
+        levels="v3 baseline",
     ),
     Fault(
         "pool: threads take the same block (a counter that is not atomic)", POOL,

@@ -1,0 +1,411 @@
+"""Every public function on arguments of any kind: results are those of the reference, errors those that are documented.
+
+    python -m pytest tests/test_fuzz.py                              # seconds, always the same examples
+    python -m pytest tests/test_fuzz.py --hypothesis-profile=long    # minutes, other examples each time
+
+What is drawn: a function; dtypes, shapes (empty ones, too), strides and byte order of each array; values with NaN,
+infinities, subnormal numbers and ties; each option or none. How close results have to be is told in `assert_close`: the
+exact limits, which need a truth more precise than the reference, are held elsewhere.
+"""
+
+import inspect
+import warnings
+
+import ml_dtypes
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import celoss
+
+BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
+FLOATS = [np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.float16), BFLOAT16]
+INTEGERS = [np.dtype(code) for code in "bBhHiIqQ"]
+
+ACTIVATIONS = ["softmax", "log_softmax", "logsumexp", "sigmoid", "log_sigmoid"]
+OF_ROWS = ["cross_entropy", "brier_score", "zero_one_loss"]
+OF_SCORES = ["binary_cross_entropy", "binary_brier_score", "binary_zero_one_loss"]
+LOSSES = OF_ROWS + OF_SCORES
+FUNCTIONS = [name for name in celoss.reference.__all__ if name not in ACTIVATIONS] + ACTIVATIONS
+
+
+def base(name):
+    """The loss that a `_with_grad` belongs to."""
+    return name.removesuffix("_with_grad")
+
+
+def options_of(name):
+    return [p.name for p in inspect.signature(getattr(celoss, name)).parameters.values() if p.kind is p.KEYWORD_ONLY]
+
+
+# ---- arrays ----------------------------------------------------------------------------------------------------------
+
+
+@st.composite
+def values(draw, shape, dtype):
+    """Numbers of a dtype: of any spread, with ties and offsets, and with special values among them."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    if dtype.kind in "biu":
+        return rng.integers(0, 2 if dtype.kind == "b" else 100, shape).astype(dtype)
+    x = draw(st.sampled_from([1.0, 1e-3, 5.0, 60.0, 1e4])) * rng.standard_normal(shape)
+    if draw(st.booleans()):
+        x = np.rint(x)
+    if draw(st.booleans()) and x.ndim:
+        x = x + draw(st.sampled_from([100.0, -1e4])) * rng.standard_normal((*x.shape[:-1], 1))
+    if draw(st.integers(0, 3)) == 0:
+        info = ml_dtypes.finfo(dtype)
+        special = [np.nan, np.inf, -np.inf, 0.0, -0.0, float(info.smallest_subnormal), float(info.tiny), float(info.max)]
+        special = draw(st.sampled_from([special, [-np.inf], [-np.inf, 0.0], special[3:7]]))
+        x = np.where(rng.random(shape) < draw(st.sampled_from([0.02, 0.3])), rng.choice(special, shape), x)
+    with np.errstate(all="ignore"):
+        return np.asarray(x).astype(dtype)
+
+
+LAYOUTS = ["plain", "fortran", "reversed", "spaced", "transposed", "repeated", "unaligned", "byteswapped", "read-only"]
+
+
+def arranged(a, layout):
+    """The same numbers in another place: views, copies, other byte order. (repeated: the first along an axis of stride 0.)"""
+    a = np.array(a)
+    if layout == "fortran":
+        return np.asfortranarray(a)
+    if layout == "reversed":
+        return np.flip(np.flip(a).copy())
+    if layout == "spaced":
+        room = np.zeros([2 * n for n in a.shape], a.dtype)
+        view = room[tuple(slice(None, None, 2) for _ in a.shape)]
+        view[...] = a
+        return view
+    if layout == "transposed":
+        return a.transpose(range(a.ndim)[::-1]).copy().transpose(range(a.ndim)[::-1])
+    if layout == "repeated" and a.ndim and a.shape[0]:
+        return np.broadcast_to(a[:1], a.shape)
+    if layout == "unaligned":
+        view = np.frombuffer(bytearray(a.nbytes + 1), np.uint8)[1:].view(a.dtype).reshape(a.shape)
+        view[...] = a
+        return view
+    if layout == "byteswapped" and a.dtype != BFLOAT16:
+        return a.astype(a.dtype.newbyteorder())
+    if layout == "read-only":
+        a.flags.writeable = False
+    return a
+
+
+@st.composite
+def arrays(draw, shape, dtype):
+    return arranged(draw(values(shape, dtype)), draw(st.sampled_from(LAYOUTS)))
+
+
+sizes = st.one_of(st.integers(0, 9), st.sampled_from([1, 2, 3, 16, 17, 33, 70, 97, 130]))
+
+
+@st.composite
+def shapes(draw, least=1):
+    """Up to four dimensions and some thousand numbers."""
+    shape = draw(st.lists(sizes, min_size=least, max_size=4))
+    while np.prod(shape) > 6000:
+        shape[int(np.argmax(shape))] //= 3
+    return tuple(shape)
+
+
+def weights(shape):
+    """Finite numbers >= 0, zeros among them."""
+    return st.builds(
+        lambda seed, zeros, scale: np.where(
+            np.random.default_rng(seed).random(shape) < zeros, 0, np.random.default_rng(seed + 1).uniform(0, scale, shape)
+        ),
+        st.integers(0, 2**32),
+        st.sampled_from([0, 0.3, 1]),
+        st.sampled_from([1.0, 3.0, 1e6]),
+    )
+
+
+# ---- calls -----------------------------------------------------------------------------------------------------------
+
+
+@st.composite
+def calls(draw, name):
+    """Positional arguments and options of a call that is no error."""
+    of_rows = base(name) in OF_ROWS or name in ("softmax", "log_softmax", "logsumexp")
+    names = options_of(name)
+    dtype = draw(st.one_of(st.sampled_from(FLOATS), st.sampled_from([*FLOATS, *INTEGERS, np.dtype(bool)])))
+    shape = draw(shapes(least=of_rows))
+    options = {}
+    if of_rows:
+        axis = draw(st.integers(-len(shape), len(shape) - 1))
+        if shape[axis] == 0:
+            shape = tuple(1 if i == axis % len(shape) else n for i, n in enumerate(shape))
+        rows, classes = tuple(np.delete(shape, axis)), shape[axis]
+        if axis != -1 or draw(st.booleans()):
+            options["axis"] = axis
+    x = draw(arrays(shape, dtype))
+    if name in ACTIVATIONS:
+        if "keepdims" in names:
+            options["keepdims"] = draw(st.booleans())
+        return [x], options
+
+    loss_shape = rows if of_rows else shape
+    if of_rows and draw(st.booleans()):
+        ignored = draw(st.sampled_from([-100, 1, -1, 255]))
+        kind = draw(st.sampled_from([code for code in INTEGERS if code.itemsize > 1]))
+        seed = draw(st.integers(0, 2**32))
+        target = np.random.default_rng(seed).integers(0, classes, rows)
+        if np.iinfo(kind).min <= ignored <= np.iinfo(kind).max:
+            target = np.where(np.random.default_rng(seed + 1).random(rows) < draw(st.sampled_from([0, 0.3, 1])), ignored, target)
+        target = arranged(target.astype(kind), draw(st.sampled_from(LAYOUTS)))
+        if ignored != -100 or draw(st.booleans()):
+            options["ignore_index"] = ignored
+    else:
+        kind = draw(st.sampled_from(FLOATS if of_rows else [*FLOATS, *INTEGERS, np.dtype(bool)]))
+        y = draw(weights(shape)) % 1
+        y = np.rint(y) if kind.kind in "biu" or draw(st.booleans()) else y
+        target = arranged(y.astype(kind), draw(st.sampled_from(LAYOUTS)))
+    of_probabilities = target.dtype.kind not in "iu"
+
+    if "weight" in names and draw(st.booleans()) and not (base(name) == "brier_score" and of_probabilities):
+        options["weight"] = draw(weights((classes,) if of_rows else draw(st.sampled_from([shape, shape[-1:], ()]))))
+    if "pos_weight" in names and draw(st.booleans()):
+        options["pos_weight"] = draw(weights(draw(st.sampled_from([shape, shape[-1:], ()]))))
+    if "sample_weight" in names and draw(st.booleans()):
+        options["sample_weight"] = draw(weights(draw(st.sampled_from([rows, rows[-1:], ()]))))
+    if "label_smoothing" in names and draw(st.booleans()):
+        options["label_smoothing"] = draw(st.sampled_from([0.1, 0, 1e-9, 0.5, 1, 1.0]))
+    if draw(st.booleans()):
+        options["reduction"] = draw(st.sampled_from(["mean", "sum", "none"]))
+    if draw(st.booleans()):
+        options["normalizer"] = draw(st.sampled_from([1, 0.25, 1000.0]))
+    if draw(st.booleans()):
+        options["n_threads"] = draw(st.sampled_from([1, 2, 7]))
+    if "grad_output" in names and draw(st.booleans()):
+        whole = options.get("reduction") == "none" and draw(st.booleans())
+        options["grad_output"] = (
+            np.random.default_rng(draw(st.integers(0, 99))).standard_normal(loss_shape)
+            if whole
+            else draw(st.sampled_from([2, -0.5, 0, 1e3]))
+        )
+    return [x, target], options
+
+
+@st.composite
+def outs(draw, x):
+    """None, another array for a result like x, or x itself."""
+    kind = draw(st.sampled_from(["none", "itself", *LAYOUTS]))
+    wanted = np.dtype(np.float64) if x.dtype.kind in "biu" else x.dtype
+    if kind == "itself" and x.flags.writeable and x.dtype == wanted and x.dtype.isnative:
+        return x
+    if kind in ("none", "itself", "repeated", "byteswapped", "read-only"):
+        return None
+    return arranged(np.full(x.shape, 7, wanted.newbyteorder("=")), kind)
+
+
+# ---- how close is close ----------------------------------------------------------------------------------------------
+
+
+def eps_of(dtype):
+    return float(ml_dtypes.finfo(dtype if dtype.kind not in "biu" else np.float64).eps)
+
+
+def cancelling_terms(name, args, options):
+    """Of each loss before reduction, the size of the terms whose difference its gradient is; 0 where nothing cancels."""
+    x, target = (np.asarray(a) for a in args)
+    s = np.asarray(options.get("sample_weight", 1.0))
+    w = np.asarray(options.get("weight", 1.0), np.float64)
+    smoothing, axis = options.get("label_smoothing", 0.0), options.get("axis", -1)
+    if base(name) in OF_SCORES:
+        y = target.astype(np.float64)
+        if ((y == 0) | (y == 1)).all() and not smoothing:
+            return np.zeros(x.shape)
+        return w * np.maximum(1, options.get("pos_weight", 1.0)) * np.ones(x.shape)
+    if target.dtype.kind in "iu":
+        return np.zeros(target.shape) if not smoothing else s * w.max(initial=0) * np.ones(target.shape)
+    q = (1 - smoothing) * np.moveaxis(target.astype(np.float64), axis, -1) + smoothing / x.shape[axis]
+    return s * ((w * q).sum(axis=-1) + (base(name) == "brier_score"))
+
+
+def assert_close(got, expected, dtype, most, scale=0.0):
+    """Within `most` units of the dtype's last place, of the expected value or of `scale`; NaN is NaN, inf is inf."""
+    got, expected = np.asarray(got, np.float64), np.asarray(expected, np.float64)
+    assert got.shape == expected.shape
+    with np.errstate(all="ignore"):
+        # Results are rounded to `dtype` after arithmetic in float32 or float64, which has no subnormal products.
+        work = np.float64 if dtype.name == "float64" or dtype.kind in "biu" else np.float32
+        allowed = most * eps_of(dtype) * np.fmax(np.abs(expected), np.where(np.isfinite(scale), scale, 0)) + 4 * float(
+            np.finfo(work).tiny
+        )
+        if dtype in FLOATS[2:]:
+            allowed += float(ml_dtypes.finfo(dtype).smallest_subnormal)
+        close = (np.abs(got - expected) <= allowed) | (got == expected) | (np.isnan(got) & np.isnan(expected))
+    assert close.all(), (
+        f"{got[~close][:3]} instead of {expected[~close][:3]} (allowed {np.broadcast_to(allowed, got.shape)[~close][:3]})"
+    )
+
+
+MOST = 24  # both sides round: celoss to 8 units where terms cancel, the reference in float64 as often
+
+
+def agree(name, args, options, results, expected):
+    """A loss, or a pair of loss and gradient, against those of the reference."""
+    dtype = np.asarray(args[0]).dtype.newbyteorder("=")
+    pair = isinstance(expected, tuple)
+    (loss, grad), (expected_loss, expected_grad) = (results, expected) if pair else ((results, None), (expected, None))
+    assert isinstance(loss, float) == isinstance(expected_loss, float)
+    precision = np.dtype(np.float64) if dtype.name == "float64" or dtype.kind in "biu" else np.dtype(np.float32)
+    if isinstance(loss, np.ndarray):
+        assert loss.dtype == expected_loss.dtype
+    with np.errstate(all="ignore"):
+        terms = cancelling_terms(name, args, options)
+        divisor = denominator(name, args, options) if options.get("reduction", "mean") == "mean" else 1.0
+        up = np.abs(options.get("grad_output", 1.0)) / divisor
+    # The losses are sums of terms >= 0, but for the Brier score's squares of differences.
+    loss_terms = 0.0 if "brier" not in name else terms.sum() / divisor if isinstance(loss, float) else terms
+    assert_close(loss, expected_loss, precision, MOST, loss_terms)
+    if pair:
+        assert grad.dtype == expected_grad.dtype
+        terms = terms * up
+        if base(name) in OF_ROWS:
+            terms = np.expand_dims(terms, options.get("axis", -1))
+        assert_close(grad, expected_grad, dtype, MOST, terms)
+
+
+def denominator(name, args, options):
+    """What the mean of a call is divided by: the reference's sum over its mean, of losses that are all 1."""
+    if "normalizer" in options:
+        return options["normalizer"]
+    x, target = args
+    if base(name) in OF_SCORES:
+        return np.size(x)
+    s = np.broadcast_to(options.get("sample_weight", 1.0), np.delete(np.shape(x), options.get("axis", -1)))
+    if np.asarray(target).dtype.kind not in "iu":
+        return s.sum()
+    counts = np.asarray(target).astype(object) != options.get("ignore_index", -100)
+    w = np.broadcast_to(options.get("weight", 1.0), np.shape(x)[options.get("axis", -1)])
+    return (s * w[np.where(counts, target, 0).astype(int)] * counts).sum() if w.size else 0.0
+
+
+def quietly(function, *args, **options):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        return function(*args, **options)
+
+
+# ---- the tests -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+@given(data=st.data())
+def test_results_are_those_of_the_reference(name, data):
+    args, options = data.draw(calls(name))
+    out = data.draw(outs(args[0])) if "out" in options_of(name) else None
+    expected = getattr(celoss.reference, name)(*args, **options)
+    before = [a.copy() for a in args]
+    given_out = {} if out is None else {"out": out}
+    results = quietly(getattr(celoss, name), *args, **options, **given_out)
+    if out is not None:
+        assert (results[1] if isinstance(results, tuple) else results) is out
+    for a, copy in zip(args, before, strict=True):
+        assert a is out or a.tobytes() == copy.tobytes(), "an input was written to"
+    if name not in ACTIVATIONS:
+        return agree(name, before, options, results, expected)
+    assert results.dtype == expected.dtype
+    x = before[0].astype(np.float64)
+    with np.errstate(all="ignore"):
+        largest = np.abs(x[np.isfinite(x)]).max(initial=0) if name == "logsumexp" else 0
+    assert_close(results, expected, expected.dtype, MOST, largest)
+
+
+@pytest.mark.parametrize(
+    ("criterion", "name"), [("CrossEntropyLoss", "cross_entropy"), ("BinaryCrossEntropyLoss", "binary_cross_entropy")]
+)
+@given(data=st.data())
+def test_criteria(criterion, name, data):
+    """One object in several calls of one set of options: what the functions give, and the reference with an upstream gradient."""
+    args, options = data.draw(calls(f"{name}_with_grad"))
+    upstream = options.pop("grad_output", None)
+    loss_object = getattr(celoss, criterion)(**options)
+    for x in (args[0], args[0][..., ::-1] if np.ndim(args[0]) else args[0], args[0]):
+        loss = quietly(loss_object, x, args[1])
+        expected, grad = getattr(celoss, f"{name}_with_grad")(x, args[1], **options)
+        np.testing.assert_array_equal(loss, expected)
+        np.testing.assert_array_equal(loss_object.backward(), grad)
+    if upstream is not None:
+        options["grad_output"] = upstream
+        reference = getattr(celoss.reference, f"{name}_with_grad")(*args, **options)
+        agree(name, args, options, (loss, quietly(loss_object.backward, upstream)), reference)
+
+
+class Odd:
+    """No number and no array."""
+
+    def __repr__(self):
+        return "Odd()"
+
+
+JUNK = [None, "abc", b"ab", {}, [[1.0], [1.0, 2.0]], Odd(), 1j, np.array(["a"]), np.array([1j]), np.array([None, 1]),
+        np.zeros(3, "m8[s]"), np.zeros(2, "i4,f4"), np.ma.masked_array([1.0, 2.0])]  # fmt: skip
+BAD = {
+    "logits": JUNK,
+    "target": [*JUNK, np.zeros((7, 7, 7)), np.zeros((7, 7, 7), int)],
+    "axis": [9, -9, None, 1.5, "0", (0,), Odd()],
+    "weight": [*JUNK[1:], -1.0, np.nan, [np.inf], np.ones((5, 5, 5, 5, 5))],
+    "pos_weight": [*JUNK[1:], -1.0, np.nan, [np.inf], np.ones((5, 5, 5, 5, 5))],
+    "sample_weight": [*JUNK[1:], -1.0, np.nan, [np.inf], np.ones((5, 5, 5, 5, 5))],
+    "ignore_index": [None, 1.5, "1", [1], Odd()],
+    "label_smoothing": [None, "0.1", -0.1, 1.5, np.nan, [0.1, 0.2], Odd(), 1j],
+    "reduction": [None, "average", 1, ["mean"], Odd(), b"mean"],
+    "normalizer": ["1", 0, -1.0, np.inf, np.nan, [1, 2], Odd(), 1j],
+    "n_threads": [0, -1, 1.5, "2", [1], Odd()],
+    "grad_output": [*JUNK[1:], np.ones((5, 5, 5, 5, 5))],
+    "out": [1.0, "abc", [0.0], Odd(), np.zeros((5, 5, 5, 5, 5)), np.zeros(3, "m8[s]"), np.ma.masked_array([1.0])],
+}  # fmt: skip
+BAD["x"] = BAD["logits"]
+DOCUMENTED = (TypeError, ValueError, IndexError)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+@given(data=st.data())
+def test_a_bad_argument_is_named(name, data):
+    args, options = data.draw(calls(name))
+    parameters = list(inspect.signature(getattr(celoss, name)).parameters)
+    bad = data.draw(st.sampled_from([p for p in parameters if p in BAD]))
+    value = data.draw(st.sampled_from(BAD[bad]))
+    if bad in parameters[: len(args)]:
+        args[parameters.index(bad)] = value
+    else:
+        options[bad] = value
+    with pytest.raises(DOCUMENTED) as error:
+        quietly(getattr(celoss, name), *args, **options)
+    assert type(error.value) in DOCUMENTED and bad in str(error.value)
+
+
+# What the reference takes as it comes, and celoss looks at.
+UNCHECKED = ("n_threads", "ignore_index", "out")
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+@given(data=st.data())
+def test_errors_are_those_of_the_reference(name, data):
+    """Arguments that need not fit each other: of other calls, of other dtypes, out of range. Both refuse, or both agree."""
+    args, options = data.draw(calls(name))
+    other_args, other_options = data.draw(calls(name))
+    for i in range(len(args)):
+        if data.draw(st.integers(0, 3)) == 0:
+            args[i] = data.draw(
+                st.one_of(st.just(other_args[i]), arrays(np.shape(args[i]), np.dtype(np.int16)), arrays((), FLOATS[0]))
+            )
+    for option, value in other_options.items():
+        if data.draw(st.booleans()):
+            options[option] = value
+    try:
+        expected = quietly(getattr(celoss.reference, name), *args, **options)
+    except Exception:
+        expected = None
+    try:
+        results = quietly(getattr(celoss, name), *args, **options)
+    except DOCUMENTED as error:
+        assert type(error) in DOCUMENTED
+        assert expected is None or any(word in str(error) for word in UNCHECKED), f"the reference takes it: {error}"
+        return
+    assert expected is not None, "the reference refuses it"
+    if name not in ACTIVATIONS:
+        agree(name, args, options, results, expected)
