@@ -15,6 +15,8 @@ hypothesis.settings.register_profile(
     print_blob=True,
     suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture, hypothesis.HealthCheck.too_slow],
 )
+# Other examples in each run, many of them: python -m pytest --hypothesis-profile=long
+hypothesis.settings.register_profile("long", hypothesis.settings.get_profile("celoss"), derandomize=False, max_examples=10_000)
 hypothesis.settings.load_profile("celoss")
 
 

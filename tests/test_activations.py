@@ -241,6 +241,8 @@ def test_errors_of_rows(name):
         function(np.zeros((2, 3)), axis=2)
     with pytest.raises(TypeError, match="axis must be an integer"):
         function(np.zeros((2, 3)), axis=1.0)
+    with pytest.raises(TypeError, match="axis must be an integer, got None"):
+        function(np.zeros((2, 3)), axis=None)
 
 
 @pytest.mark.parametrize("name", [*ROWS, *ELEMENTS])

@@ -401,11 +401,11 @@ def cross_entropy_arguments(
     return arguments, grad
 
 
-def activation_arguments(x: Any, axis: Any, out: Any) -> tuple[Array, int, int, Array]:
-    """Scores, their storage, the class axis (None: there is none), and the array for the result in the user's dtype."""
+def activation_arguments(x: Any, axis: Any, out: Any, of_rows: bool = True) -> tuple[Array, int, int, Array]:
+    """Scores, their storage, the class axis (only where there are rows), and the array for the result in the user's dtype."""
     given = as_array(x, "x")
     array, storage = as_logits(given, "x")
-    if axis is not None:
+    if of_rows:
         axis = as_axis(axis, array.ndim, "x")
         if array.shape[axis] == 0 and np.prod(array.shape[:axis] + array.shape[axis + 1 :], dtype=np.int64) > 0:
             raise ValueError(f"x of shape {array.shape} has no class along axis {axis}")

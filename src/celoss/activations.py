@@ -209,7 +209,7 @@ def _of_elements(operation: int, x: ArrayLike, out: NDArray[Any] | None) -> NDAr
     result = _kernels.plain_element_activation(operation, x, out)
     if result is not None:
         return result
-    array, storage, _, result = _arguments.activation_arguments(x, None, out)
+    array, storage, _, result = _arguments.activation_arguments(x, None, out, of_rows=False)
     bits, result_bits = _arguments.as_bits(array, storage), _arguments.as_bits(result, storage)
     _kernels.element_activation(operation, bits, storage, result_bits)
     return result
