@@ -46,23 +46,23 @@ class Workshop:
     """A copy of the sources with an environment of its own, which sees the packages of this one but not its celoss."""
 
     def __init__(self, folder):
+        # Always afresh: a build directory may hold what was compiled with a fault in it.
+        shutil.rmtree(folder, ignore_errors=True)
         self.sources, self.build, environment = folder / "sources", folder / "build", folder / "environment"
         left_out = shutil.ignore_patterns(".git", "build", "dist", "__pycache__", "*.so", ".*_cache", ".hypothesis", ".venv")
-        # Times are kept, so that a build directory of an earlier run stays valid.
-        shutil.rmtree(self.sources, ignore_errors=True)
         shutil.copytree(ROOT, self.sources, ignore=left_out)
         venv.create(environment, clear=True)
         self.python = next(environment.glob("[bS]*/python*"))
         # Lines of a .pth file are not searched for further .pth files: an editable celoss is not found.
-        site = next(environment.glob("[lL]ib/**/site-packages"))
-        site.joinpath("peers.pth").write_text("\n".join(path for path in sys.path if path.endswith("-packages")))
+        self.site = next(environment.glob("[lL]ib/**/site-packages"))
+        self.site.joinpath("peers.pth").write_text("\n".join(path for path in sys.path if path.endswith("-packages")))
         self.path = os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", "")])  # CMake looks for Cython
 
     def run(self, *command, timeout):
         with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
             try:
                 status = subprocess.run(
-                    [self.python, "-m", *command], cwd=self.sources, stdin=subprocess.DEVNULL, stdout=output,
+                    command, cwd=self.sources, stdin=subprocess.DEVNULL, stdout=output,
                     stderr=subprocess.STDOUT, timeout=timeout, env={**os.environ, "PATH": self.path},
                 ).returncode  # fmt: skip
             except subprocess.TimeoutExpired:
@@ -77,17 +77,27 @@ class Workshop:
         text = text.replace(LEVELS, f"set(levels {levels})") if levels else text
         if (self.sources / CMAKE).read_text(encoding="utf-8") != text:
             (self.sources / CMAKE).write_text(text, encoding="utf-8")
-        status, output = self.run(
-            "pip", "install", "--quiet", "--no-build-isolation", "--no-deps", "--ignore-installed",
-            f"-Cbuild-dir={self.build}", ".", timeout=20 * MINUTES,
-        )  # fmt: skip
-        if status != 0:
-            raise SystemExit(f"the build failed\n{output}")
+        commands = [
+            [self.python, "-m", "pip", "install", "--quiet", "--no-build-isolation", "--no-deps", "--ignore-installed",
+             f"-Cbuild-dir={self.build}", "."]
+        ]  # fmt: skip
+        cache = self.build / "CMakeCache.txt"
+        if cache.exists():  # not the first time: the same without the packaging
+            cmake = re.search(r"^CMAKE_COMMAND:INTERNAL=(.*)", cache.read_text(), re.M)[1]
+            commands = [[cmake, "--build", self.build], [cmake, "--install", self.build, "--prefix", self.site]]
+            for file in (self.sources / "src" / "celoss").glob("*.py"):
+                shutil.copyfile(file, self.site / "celoss" / file.name)
+        for command in commands:
+            status, output = self.run(*command, timeout=30 * MINUTES)
+            if status != 0:
+                raise SystemExit(f"the build failed\n{output}")
 
     def first_failure(self, names, timeout):
         """The first test of these files (none: of all) that fails, and how; None where all pass."""
         tests = [f"tests/{name}.py" for name in names] or ["tests"]
-        status, output = self.run("pytest", "-x", "-v", "--tb=no", "-p", "no:cacheprovider", *tests, timeout=timeout)
+        status, output = self.run(
+            self.python, "-m", "pytest", "-x", "-v", "--tb=no", "-p", "no:cacheprovider", *tests, timeout=timeout
+        )
         if status == 0:
             return None
         if failed := re.search(r"^(?:FAILED|ERROR) (\S+)", output, re.M):
@@ -158,9 +168,7 @@ def main():
         raise SystemExit("no fault is left to plant")
     workshops = queue.SimpleQueue()
     for number in range(max(1, min(options.jobs, len(chosen)))):
-        folder = options.scratch / str(number)
-        folder.mkdir(exist_ok=True)
-        workshops.put(Workshop(folder))
+        workshops.put(Workshop(options.scratch / str(number)))
     if not options.resume:
         shop = workshops.get()
         shop.install(chosen[0].levels)
