@@ -115,10 +115,10 @@ def test_square_logits_tell_the_forms_apart_by_dtype(function):
 
 @both
 @pytest.mark.parametrize("value", [3, 4, -1, -99, -101, 2**31, 2**40, -(2**63), 2**63 - 1])
-@pytest.mark.parametrize("form", ["plain", "general"])
-def test_index_out_of_range(form, value, function):
+@pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.1}, {"weight": [1, 2, 3]}], ids=["plain", "general", "weighted"])
+def test_index_out_of_range(options, value, function):
+    """Whatever reads the target first: the short path, the rows, the denominator that looks up its weight."""
     target = np.array([0, 1, value, 0])
-    options = {} if form == "plain" else {"label_smoothing": 0.1}
     with raises(IndexError, f"target[2] = {value} is not in [0, 3)"):
         function(X, target, **options)
     with raises(IndexError, f"target[2] = {value} is not in [0, 3)", "ignore_index=7"):
