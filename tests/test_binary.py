@@ -146,6 +146,18 @@ def test_labels_of_any_dtype(label, name, level):
     np.testing.assert_array_equal(function(z, y.tolist(), reduction="none"), expected)
 
 
+@pytest.mark.parametrize("name", [*LOSSES, "binary_zero_one_loss"])
+@pytest.mark.parametrize("label", [*LABELS, ">i4", ">f4", ml_dtypes.bfloat16])
+def test_one_label_for_many_scores(label, name, level):
+    """Labels that are broadcast, with stride 0 along either axis or both: integers were once read as floats."""
+    rng = np.random.default_rng(0)
+    z = rng.standard_normal((40, 41)).astype(np.float32)
+    function = getattr(celoss, name)
+    for shape in ((40, 1), (1, 41), (1, 1), ()):
+        y = np.broadcast_to(rng.integers(0, 2, shape).astype(label) if shape else np.array(1, label), z.shape)
+        np.testing.assert_array_equal(function(z, y, reduction="none"), function(z, y.astype(np.float32), reduction="none"))
+
+
 def layouts(a):
     yield a.copy(order="F")
     yield a[::-1, :, ::-1].copy()[::-1, :, ::-1]

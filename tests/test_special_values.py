@@ -316,6 +316,9 @@ def test_sum_and_mean_are_float64():
     assert total == pytest.approx(2**20 * np.log(2), rel=1e-7)
     mean = celoss.cross_entropy(x.astype(np.float64), np.zeros(2**20, np.int8))
     assert mean == pytest.approx(np.log(2), rel=1e-14)
+    # The sum of the weights is as good as that of the losses.
+    mean = celoss.cross_entropy(x.astype(np.float64), np.zeros(2**20, np.int8), sample_weight=0.1)
+    assert mean == pytest.approx(np.log(2), rel=2e-13)
 
 
 def test_no_warnings_and_no_floating_point_flags(level):

@@ -88,18 +88,16 @@ cdef const real* fetch(const Operand* a, Py_ssize_t start, Py_ssize_t n, real* b
         tile.rows = stretch_at(a, start + done, n - done, &where, &tile.classes)
         tile.row_stride = tile.classes
         tile.class_stride = 1
-        if where.class_stride == 0 and tile.classes > 1:
-            # One number for the whole run.
-            tile.classes = 1
-            ops.load_tile(&where, &tile)
-            for i in range(tile.rows):
-                fill(tile.at + i * tile.row_stride, tile.row_stride)
-            tile.classes = tile.row_stride
-        elif a.storage >= STORED_INT8:
+        if where.class_stride == 0:
+            tile.classes = 1            # one number for the whole run
+        if a.storage >= STORED_INT8:
             ops.load_labels(&where, &tile)
         else:
             ops.load_tile(&where, &tile)
-        done += tile.rows * tile.classes
+        if where.class_stride == 0:
+            for i in range(tile.rows):
+                fill(tile.at + i * tile.row_stride, tile.row_stride)
+        done += tile.rows * tile.row_stride
     return buffer
 
 

@@ -554,17 +554,22 @@ cdef double denominator(Call* c) noexcept nogil:
     """What the mean is divided by: the one place. Sum of s_n w_t over the rows that count; of s_n for probabilities."""
     cdef Py_ssize_t n
     cdef int64_t t
-    cdef double total[4]                    # in turn, so that an addition need not wait for the one before
+    # Of all blocks before, since a sum of sums drifts less, and of this one in turn, since an addition waits for the last.
+    cdef double total = 0
+    cdef double part[4]
     if c.class_weight == NULL and c.sample_weight == NULL:
         if c.soft:
             return <double>c.rows
         if c.target_size == 8:
             return <double>table.count_other_than_i64(<const int64_t*>c.target, c.rows, c.ignore_index)
         return <double>table.count_other_than_i32(<const int32_t*>c.target, c.rows, c.ignore_index)
-    memset(total, 0, sizeof(total))
+    memset(part, 0, sizeof(part))
     for n in range(c.rows):
+        if n % CELOSS_BLOCK_ROWS == 0:
+            total += (part[0] + part[1]) + (part[2] + part[3])
+            memset(part, 0, sizeof(part))
         if c.soft:
-            total[n & 3] += c.sample_weight[n] if c.sample_weight != NULL else 1.0
+            part[n & 3] += c.sample_weight[n] if c.sample_weight != NULL else 1.0
             continue
         t = target_of(c, n)
         if t == c.ignore_index:
@@ -572,9 +577,9 @@ cdef double denominator(Call* c) noexcept nogil:
         if t < 0 or t >= c.classes:
             c.bad_row.store(n)
             return 0
-        total[n & 3] += ((c.class_weight[t] if c.class_weight != NULL else 1.0)
-                         * (c.sample_weight[n] if c.sample_weight != NULL else 1.0))
-    return (total[0] + total[1]) + (total[2] + total[3])
+        part[n & 3] += ((c.class_weight[t] if c.class_weight != NULL else 1.0)
+                        * (c.sample_weight[n] if c.sample_weight != NULL else 1.0))
+    return total + ((part[0] + part[1]) + (part[2] + part[3]))
 
 
 cdef bint execute(Call* c, int reduction, double normalizer, double upstream, int limit, double* loss) noexcept nogil:

@@ -360,7 +360,7 @@ FAULTS = [
     ),
     Fault(
         "denominator: class weights forgotten", KERNELS,
-        "total += ((c.class_weight64[t] if c.class_weight64 != NULL else 1.0)", "total += (1.0", "test_options",
+        "part += ((c.class_weight64[t] if c.class_weight64 != NULL else 1.0)", "part += (1.0", "test_options",
     ),
     Fault(
         "denominator: ignored rows count with their weights", KERNELS,
