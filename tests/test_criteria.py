@@ -101,6 +101,15 @@ def test_upstream_gradient(dtype):
     np.testing.assert_array_equal(criterion.backward(upstream.tolist()), expected)
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, ml_dtypes.bfloat16])
+def test_overflow_is_infinite_and_no_warning(dtype):
+    criterion = celoss.CrossEntropyLoss(reduction="sum")
+    criterion(np.zeros((1, 2), dtype), [0])
+    np.testing.assert_array_equal(criterion.backward(1e300).astype(float), [[-np.inf, np.inf]])
+    criterion(np.array([[np.inf, 0]], dtype), [0])
+    assert np.isnan(criterion.backward(0.0).astype(float)).all()
+
+
 def test_upstream_gradient_along_any_axis():
     rng = np.random.default_rng(0)
     x, target = rng.standard_normal((3, 4, 5)), rng.integers(0, 4, (3, 5))

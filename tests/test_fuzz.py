@@ -220,7 +220,8 @@ def cancelling_terms(name, args, options):
             return np.zeros(x.shape)
         return w * np.maximum(1, options.get("pos_weight", 1.0)) * np.ones(x.shape)
     if target.dtype.kind in "iu":
-        return np.zeros(target.shape) if not smoothing else s * w.max(initial=0) * np.ones(target.shape)
+        whole = bool(smoothing) or base(name) == "brier_score"
+        return whole * s * w.max(initial=0) * np.ones(target.shape)
     q = (1 - smoothing) * np.moveaxis(target.astype(np.float64), axis, -1) + smoothing / x.shape[axis]
     return s * ((w * q).sum(axis=-1) + (base(name) == "brier_score"))
 
@@ -261,13 +262,18 @@ def agree(name, args, options, results, expected):
         up = np.abs(options.get("grad_output", 1.0)) / divisor
         # The losses are sums of terms >= 0, but for the Brier score's squares of differences.
         loss_terms = 0.0 if "brier" not in name else terms.sum() / divisor if isinstance(loss, float) else terms
-    assert_close(loss, expected_loss, precision, MOST, loss_terms)
+    # Sums of many equal numbers drift: by less than a unit for each number of a block, on both sides.
+    most = MOST + min(terms.size, 256) if isinstance(loss, float) else MOST
+    assert_close(loss, expected_loss, precision, most, loss_terms)
     if pair:
         assert grad.dtype == expected_grad.dtype
         with np.errstate(all="ignore"):
             terms = terms * up
         if base(name) in OF_ROWS:
-            terms = np.expand_dims(terms, options.get("axis", -1))
+            axis = options.get("axis", -1)
+            terms = np.expand_dims(terms, axis)
+            if base(name) == "brier_score":  # p_k times such a difference
+                terms = 2 * terms * celoss.reference.softmax(np.asarray(args[0], np.float64), axis=axis)
         assert_close(grad, expected_grad, dtype, MOST, terms)
 
 
@@ -327,7 +333,7 @@ def test_results_are_those_of_the_reference(name, data):
 )
 @given(data=st.data())
 def test_criteria(criterion, name, data):
-    """One object in several calls of one set of options: what the functions give, and the reference with an upstream gradient."""
+    """One object in several calls of one set of options: what the function gives, and that times an upstream gradient."""
     args, options = data.draw(calls(f"{name}_with_grad"))
     upstream = options.pop("grad_output", None)
     loss_object = getattr(celoss, criterion)(**options)
@@ -335,11 +341,15 @@ def test_criteria(criterion, name, data):
         loss = quietly(loss_object, x, args[1])
         expected, grad = getattr(celoss, f"{name}_with_grad")(x, args[1], **options)
         np.testing.assert_array_equal(loss, expected)
-        np.testing.assert_array_equal(loss_object.backward(), grad)
+        np.testing.assert_array_equal(loss_object.backward().astype(np.float64), grad.astype(np.float64))
     if upstream is not None:
-        options["grad_output"] = upstream
-        reference = getattr(celoss.reference, f"{name}_with_grad")(*args, **options)
-        agree(name, args, options, (loss, quietly(loss_object.backward, upstream)), reference)
+        with np.errstate(all="ignore"):
+            up = np.asarray(upstream, np.float64)
+            if up.ndim and name in OF_ROWS:
+                up = np.expand_dims(up, options.get("axis", -1))
+            scaled = (grad.astype(np.float64) * up).astype(grad.dtype)
+        got = quietly(loss_object.backward, upstream)
+        np.testing.assert_array_equal(got.astype(np.float64), scaled.astype(np.float64))
 
 
 class Odd:

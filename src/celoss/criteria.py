@@ -133,7 +133,8 @@ class CrossEntropyLoss:
             return self._grad
         if isinstance(factor, np.ndarray) and axis is not None:
             factor = np.expand_dims(factor, axis)
-        scaled: NDArray[Any] = np.multiply(self._grad, factor, dtype=np.float64).astype(self._grad.dtype, copy=False)
+        with np.errstate(all="ignore"):  # as the functions: overflow is inf, and no warning
+            scaled: NDArray[Any] = np.multiply(self._grad, factor, dtype=np.float64).astype(self._grad.dtype, copy=False)
         return scaled
 
 
