@@ -198,8 +198,8 @@ template <class T> CELOSS_INLINE typename VectorOf<T>::V gather_cells(const char
     v = _mm512_inserti32x4(v, _mm_loadu_si128((const __m128i*)(row + 2 * cell * stride)), 2);
     return (typename VectorOf<T>::V)_mm512_inserti32x4(v, _mm_loadu_si128((const __m128i*)(row + 3 * cell * stride)), 3);
 #elif defined(__AVX2__)
-    return (typename VectorOf<T>::V)_mm256_inserti128_si256(
-        _mm256_castsi128_si256(_mm_loadu_si128((const __m128i*)row)), _mm_loadu_si128((const __m128i*)(row + cell * stride)), 1);
+    return (typename VectorOf<T>::V)_mm256_inserti128_si256(_mm256_castsi128_si256(_mm_loadu_si128((const __m128i*)row)),
+                                                            _mm_loadu_si128((const __m128i*)(row + cell * stride)), 1);
 #else
     (void)stride, (void)cell;
     return read_bits<typename VectorOf<T>::V>(row);
