@@ -73,8 +73,10 @@ double share(ptrdiff_t i) { return (double)((i * 7919) % 101) / 100; }
 double one(ptrdiff_t) { return 1; }
 
 const size_t MOST = (size_t)1 << 21;
-Guarded for_x(MOST), for_e(MOST), for_wide(2 * MOST), for_q(MOST), for_w(MOST), for_user(2 * MOST), for_out(2 * MOST);
-Guarded for_m(8 * CELOSS_BLOCK_ROWS), for_x_t(8 * CELOSS_BLOCK_ROWS), for_e_t(8 * CELOSS_BLOCK_ROWS);
+Guarded for_x(MOST), for_e(MOST), for_wide(2 * MOST), for_narrow(MOST), for_q(MOST), for_w(MOST), for_user(2 * MOST),
+    for_out(2 * MOST);
+Guarded for_m(8 * CELOSS_BLOCK_ROWS), for_narrow_m(8 * CELOSS_BLOCK_ROWS), for_x_t(8 * CELOSS_BLOCK_ROWS),
+    for_e_t(8 * CELOSS_BLOCK_ROWS);
 Guarded for_where(8 * CELOSS_BLOCK_ROWS), for_target(8 * CELOSS_BLOCK_ROWS), for_first(8 * CELOSS_BLOCK_ROWS);
 Guarded for_a(8 * CELOSS_BLOCK_ROWS), for_b(8 * CELOSS_BLOCK_ROWS), for_c(8 * CELOSS_BLOCK_ROWS);
 
@@ -84,22 +86,24 @@ struct BrierOf {
         table->brier_exp_f32(x, e, m, first, rest);
         ++calls;
     }
-    void sums(const Tile<double>* e, const Blend<float>* b, const int64_t* f, const double* i, double* s, double* m) const {
-        table->brier_sums_f32(e, b, f, i, s, m);
+    void sums(const Tile<float>* x, const float* top, const Tile<double>* e, const Blend<float>* b, const int64_t* f,
+              const RowSums* r, double* s, double* m) const {
+        table->brier_sums_f32(x, top, e, b, f, r, s, m);
         ++calls;
     }
-    void sums(const Tile<double>* e, const Blend<double>* b, const int64_t* f, const double* i, double* s, double* m) const {
-        table->brier_sums_f64(e, b, f, i, s, m);
+    void sums(const Tile<double>* x, const double* top, const Tile<double>* e, const Blend<double>* b, const int64_t* f,
+              const RowSums* r, double* s, double* m) const {
+        table->brier_sums_f64(x, top, e, b, f, r, s, m);
         ++calls;
     }
-    void gradient(const Tile<double>* e, const Tile<float>* g, const Blend<float>* b, const double* i, const double* a,
-                  const double* m) const {
-        table->brier_gradient_f32(e, g, b, i, a, m);
+    void gradient(const Tile<float>* x, const float* top, const Tile<double>* e, const Tile<float>* g, const Blend<float>* b,
+                  const RowSums* r, const double* a, const double* m) const {
+        table->brier_gradient_f32(x, top, e, g, b, r, a, m);
         ++calls;
     }
-    void gradient(const Tile<double>* e, const Tile<double>* g, const Blend<double>* b, const double* i, const double* a,
-                  const double* m) const {
-        table->brier_gradient_f64(e, g, b, i, a, m);
+    void gradient(const Tile<double>* x, const double* top, const Tile<double>* e, const Tile<double>* g, const Blend<double>* b,
+                  const RowSums* r, const double* a, const double* m) const {
+        table->brier_gradient_f64(x, top, e, g, b, r, a, m);
         ++calls;
     }
 };
@@ -113,7 +117,7 @@ void run_tile(const BlockOpsTable* table, const BlockOps<T>& ops, ptrdiff_t rows
     const Tile<T> e = {for_e.room<T>(numbers, at_end, one), row_stride, class_stride, rows, classes};
     const Tile<T> nowhere = {nullptr, row_stride, class_stride, rows, classes};
     const T* q = for_q.room<T>(numbers, at_end, share);
-    const T* w = for_w.room<T>(classes, at_end, share);
+    const double* w = for_w.room<double>(classes, at_end, share);
     // Per-row arrays that are not in RowSums have room up to a multiple of the group (block_ops.h).
     T* m = for_m.room<T>(padded, at_end, one);
     T* x_t = for_x_t.room<T>(padded, at_end, one);
@@ -133,7 +137,7 @@ void run_tile(const BlockOpsTable* table, const BlockOps<T>& ops, ptrdiff_t rows
     ops.exp_sum(&x, &e, m, where, target, x_t, e_t, 0, &sums);
     ops.log_rows(rows, m, x_t, e_t, &sums);
     for (const T* probabilities : {(const T*)nullptr, q})
-        for (const T* weights : {(const T*)nullptr, w}) {
+        for (const double* weights : {(const double*)nullptr, w}) {
             const Blend<T> blend = {probabilities, row_stride, class_stride, weights, 0.9, 0.01};
             ops.blend_sums(&x, &blend, m, a, b);
             ops.subtract(&e, &blend, c);
@@ -154,13 +158,13 @@ void run_tile(const BlockOpsTable* table, const BlockOps<T>& ops, ptrdiff_t rows
     // The Brier score: exponentials in float64.
     const BrierOf brier = {table};
     const Tile<double> wide = {for_wide.room<double>(numbers, at_end, share), row_stride, class_stride, rows, classes};
-    const Tile<float> narrow = {for_x.room<float>(numbers, at_end, logit), row_stride, class_stride, rows, classes};
+    const Tile<float> narrow = {for_narrow.room<float>(numbers, at_end, logit), row_stride, class_stride, rows, classes};
     for (ptrdiff_t i = 0; i < per_row; ++i) first[i] = i % classes;
-    brier.exp(&narrow, &wide, for_m.room<float>(padded, at_end, one), first, a);
+    brier.exp(&narrow, &wide, for_narrow_m.room<float>(padded, at_end, one), first, a);
     for (const T* probabilities : {(const T*)nullptr, q}) {
         const Blend<T> blend = {probabilities, row_stride, class_stride, nullptr, 0.9, 0.01};
-        brier.sums(&wide, &blend, first, a, b, c);
-        brier.gradient(&wide, &e, &blend, a, b, c);
+        brier.sums(&x, m, &wide, &blend, first, &sums, b, c);
+        brier.gradient(&x, m, &wide, &e, &blend, &sums, b, c);
     }
 }
 
