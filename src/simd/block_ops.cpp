@@ -135,53 +135,44 @@ template <class T> T row_maximum(const T* x, ptrdiff_t classes, ptrdiff_t* where
         return in_tail;
     }
     // The lowest group among the lanes that hold the maximum (group 0 where a NaN hides it).
-    M candidate = (best == in_groups) ? group_of_best : M{} + (Int)(tail_at / group_classes<T>());
-    Int lane[W], first;
-    __builtin_memcpy(lane, &candidate, sizeof lane);
-    first = lane[0];
-    for (int k = 1; k < W; ++k) first = lane[k] < first ? lane[k] : first;
-    *where = (ptrdiff_t)first * group_classes<T>();
+    const M candidate = (best == in_groups) ? group_of_best : M{} + (Int)(tail_at / group_classes<T>());
+    *where = lowest_lane<T>(candidate) * group_classes<T>();
     return in_groups;
 }
 
-// Of one row, the exponentials of up to a group of vectors: stored, and added to the sum. LEAVE_OUT: but for those that
-// attain the maximum, which are stored as `unit` and counted instead.
+// Of one row, the exponentials of one vector or its first `count` classes: stored, and added to the sum. LEAVE_OUT: but for
+// those that attain the maximum, which are stored as `unit` and counted instead.
+template <class T, bool SHIFTED, bool LEAVE_OUT>
+CELOSS_INLINE void exp_of_vector(const T* x, T* e, int count, const RowScale<typename VectorOf<T>::V>& row, T m, T unit,
+                                 typename VectorOf<T>::M& maxima, ExpSum<T>& sum) {
+    typedef typename VectorOf<T>::V V;
+    typedef typename VectorOf<T>::M M;
+    const bool full = count == lanes_of<T>();
+    const V v = full ? load(x) : load_first(x, count, (T)-__builtin_inff());
+    ExpParts<V> exp = exp_parts<V, T, SHIFTED>(v, row);
+    V stored = exp.value;
+    if (LEAVE_OUT) {
+        const M attains = v == splat<T>(m);
+        maxima = one_more(maxima, attains);
+        exp = {without(exp.value, attains), without(exp.error, attains)};
+        stored = select(attains, splat<T>(unit), stored);
+    }
+    sum.add(exp);
+    if (full) store(e, stored);
+    else store_first(e, count, stored);
+}
+
+// The same of up to a group of vectors. Returns how many maxima were left out.
 template <class T, bool SHIFTED, bool LEAVE_OUT>
 CELOSS_INLINE ptrdiff_t exp_of_group(const T* x, T* e, ptrdiff_t classes, const RowScale<typename VectorOf<T>::V>& row, T m,
                                      T unit, ExpSum<T>& sum) {
-    typedef typename VectorOf<T>::V V;
-    typedef typename VectorOf<T>::M M;
     constexpr int W = lanes_of<T>();
-    M attains[GROUP + 1], left_out{};
-    int full = 0;
-    for (; full < GROUP && (full + 1) * W <= classes; ++full) {
-        V v = load(x + full * W);
-        if (LEAVE_OUT) {
-            attains[full] = v == splat<T>(m);
-            left_out -= attains[full];
-            v = select(attains[full], minus_infinity<T>(), v);
-        }
-        const ExpParts<V> exp = exp_parts<V, T, SHIFTED>(v, row);
-        store(e + full * W, exp.value);
-        sum.add_error(exp);
-    }
-    keep_in_memory();
-    for (int k = 0; k < full; ++k) sum.add_stored(e + k * W);
-    const int count = (int)(classes - full * W);
-    if (full < GROUP && count > 0) {
-        V v = load_first(x + full * W, count, (T)-__builtin_inff());
-        if (LEAVE_OUT) {
-            attains[full] = v == splat<T>(m);
-            left_out -= attains[full];
-            v = select(attains[full], minus_infinity<T>(), v);
-        }
-        const ExpParts<V> exp = exp_parts<V, T, SHIFTED>(v, row);
-        sum.add(exp);
-        store_first(e + full * W, count, LEAVE_OUT ? select(attains[full], splat<T>(unit), exp.value) : exp.value);
-    }
-    if (!LEAVE_OUT) return 0;
-    for (int k = 0; k < full; ++k) store(e + k * W, select(attains[k], splat<T>(unit), load(e + k * W)));
-    return count_lanes<T>(left_out);
+    typename VectorOf<T>::M maxima{};
+    const ptrdiff_t n = classes < GROUP * W ? classes : GROUP * W;
+    ptrdiff_t j = 0;
+    for (; j + W <= n; j += W) exp_of_vector<T, SHIFTED, LEAVE_OUT>(x + j, e + j, W, row, m, unit, maxima, sum);
+    if (j < n) exp_of_vector<T, SHIFTED, LEAVE_OUT>(x + j, e + j, (int)(n - j), row, m, unit, maxima, sum);
+    return LEAVE_OUT ? count_lanes<T>(maxima) : 0;
 }
 
 // Returns the sum; `maxima`: how often the maximum was left out. Not STORE: e is room for a group of vectors.

@@ -87,12 +87,8 @@ template <class T> void row_argmax(const T* x, ptrdiff_t classes, T* m, ptrdiff_
     *m = in_tail > in_groups || !tail ? in_tail : in_groups;
     *where = tail;
     if (tail && !(in_tail > in_groups)) {
-        Int lane[W], lowest_group;
         const M candidate = (best == in_groups) ? group_of_best : M{} + (Int)(tail / (VECTORS * W));
-        __builtin_memcpy(lane, &candidate, sizeof lane);
-        lowest_group = lane[0];
-        for (int k = 1; k < W; ++k) lowest_group = lane[k] < lowest_group ? lane[k] : lowest_group;
-        *where = (ptrdiff_t)lowest_group * VECTORS * W;
+        *where = lowest_lane<T>(candidate) * VECTORS * W;
     }
     *first = -1;
     if (!(*m - *m == 0) || (any_lane(zeros != zeros) && has_nan(x, classes))) return;

@@ -224,6 +224,19 @@ template <class T> CELOSS_INLINE T sum_lanes(typename VectorOf<T>::V v) {
 template <> CELOSS_INLINE double sum_lanes<double>(F64 v) { return _mm512_reduce_add_pd((__m512d)v); }
 #endif
 
+// The lowest of the lanes of a mask's type.
+template <class T> CELOSS_INLINE ptrdiff_t lowest_lane(typename VectorOf<T>::M v) {
+#if defined(__AVX512F__)
+    return sizeof(T) == 4 ? _mm512_reduce_min_epi32((__m512i)v) : (ptrdiff_t)_mm512_reduce_min_epi64((__m512i)v);
+#else
+    typename VectorOf<T>::Int lane[lanes_of<T>()], lowest;
+    __builtin_memcpy(lane, &v, sizeof lane);
+    lowest = lane[0];
+    for (int k = 1; k < lanes_of<T>(); ++k) lowest = lane[k] < lowest ? lane[k] : lowest;
+    return (ptrdiff_t)lowest;
+#endif
+}
+
 // The sum of counts.
 template <class T> CELOSS_INLINE ptrdiff_t count_lanes(typename VectorOf<T>::M counts) {
 #if defined(__AVX512F__)
