@@ -51,6 +51,21 @@ def test_ignored_rows_are_never_read(form, classes, dtype, level):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+def test_ignored_long_rows_are_never_read(dtype, level):
+    """Rows that threads share: the gradient's zeros are written, whatever was there."""
+    x = np.random.default_rng(0).standard_normal((3, 70_001)).astype(dtype)
+    x[1] = NAN
+    target = np.array([5, -100, 70_000])
+    for logits in (x, np.asfortranarray(x)):
+        out = np.full_like(logits, 5)
+        loss, _ = celoss.cross_entropy_with_grad(logits, target, reduction="none", out=out)
+        expected_loss, expected_grad = celoss.cross_entropy_with_grad(x[[0, 2]], target[[0, 2]], reduction="none")
+        np.testing.assert_array_equal(loss, [expected_loss[0], 0, expected_loss[1]])
+        np.testing.assert_array_equal(out[[0, 2]], expected_grad)
+        assert not out[1].any() and not np.signbit(out[1]).any()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("classes", [1, *CLASS_COUNTS])
 @pytest.mark.parametrize("form", EVERY_FORM)
 def test_nothing_to_average(form, classes, dtype, level):

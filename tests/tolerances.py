@@ -17,6 +17,13 @@ TABLE = {
     # One float64 over all rows.
     ("mean", "float32"): Tolerance(1, "in ulp of float32: what the rows are allowed; the sum over rows is float64"),
     ("mean", "float64"): Tolerance(8, "the rows' 2 ulp, the sum over some hundred rows, the denominator, a division"),
+    # Where one missing compensation would show (test_compensations.py); in brackets the largest seen on any level.
+    ("compensated loss", "float32"): Tolerance(1, "one exponential and the last rounding (0.96)"),
+    ("compensated loss", "float64"): Tolerance(1.25, "the same, and what the logarithm leaves (1.09)"),
+    ("compensated gradient", "float32"): Tolerance(1.75, "the exponential, 1 ulp, and the product (1.60)"),
+    ("compensated gradient", "float64"): Tolerance(2.25, "the same; without fused multiply-add two products (2.10)"),
+    ("compensated gradient at the target", "float32"): Tolerance(1, "one exponential and the last rounding (0.88)"),
+    ("compensated gradient at the target", "float64"): Tolerance(1.6, "the same, inverse and product (1.45)"),
     # With weights: factors that multiply, each rounded in float64.
     ("option loss", "float32"): Tolerance(1, "as the loss: all factors are float64"),
     ("option loss", "float64"): Tolerance(2, "as the loss"),
