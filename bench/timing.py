@@ -62,7 +62,8 @@ def interleaved(
     """Time every call once a round.
 
     ``prepare`` runs untimed before each timed call, which is then made only once: for calls that
-    overwrite their input. Otherwise an untimed call of its own goes before each timed stretch.
+    overwrite their input. Otherwise an untimed stretch of its own goes before each timed one: after the
+    pause a processor takes a millisecond to find its speed again.
     """
     repeats = dict.fromkeys(calls, 1)
     for name, call in calls.items():
@@ -79,7 +80,10 @@ def interleaved(
         for _ in range(rounds):
             for name in order:
                 time.sleep(settle)
-                (prepare or calls[name])()
+                if prepare:
+                    prepare()
+                else:
+                    seconds(calls[name], repeats[name])
                 times[name].append(seconds(calls[name], repeats[name]))
             order = order[1:] + order[:1]  # nobody is always second
     finally:
