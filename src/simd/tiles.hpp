@@ -135,6 +135,9 @@ CELOSS_INLINE void store_floats(char* to, int storage, F32 v) {
     else __builtin_memcpy(to, &v, sizeof v);
 }
 
+// A page ahead, where the hardware's own prefetching ends.
+constexpr ptrdiff_t AHEAD = 4096;
+
 template <class T> void read_run(const char* from, int storage, T* to, ptrdiff_t n) {
     if (is_native<T>(storage)) {
         __builtin_memcpy(to, from, (size_t)n * sizeof(T));
@@ -144,10 +147,16 @@ template <class T> void read_run(const char* from, int storage, T* to, ptrdiff_t
     if constexpr (sizeof(T) == 4) {
         constexpr int W = lanes_of<T>();
         if (storage == STORED_BFLOAT16)
-            for (; i + W <= n; i += W) store(to + i, floats_of_bfloats(from + 2 * i));
+            for (; i + W <= n; i += W) {
+                __builtin_prefetch(from + 2 * i + AHEAD);
+                store(to + i, floats_of_bfloats(from + 2 * i));
+            }
 #ifdef CELOSS_HALF_VECTORS
         if (storage == STORED_FLOAT16)
-            for (; i + W <= n; i += W) store(to + i, floats_of_halves(from + 2 * i));
+            for (; i + W <= n; i += W) {
+                __builtin_prefetch(from + 2 * i + AHEAD);
+                store(to + i, floats_of_halves(from + 2 * i));
+            }
 #endif
     } else if (has_float_vectors(storage)) {
         constexpr int W = lanes_of<T>();
@@ -169,10 +178,16 @@ template <class T> void write_run(const T* from, char* to, int storage, ptrdiff_
     if constexpr (sizeof(T) == 4) {
         constexpr int W = lanes_of<T>();
         if (storage == STORED_BFLOAT16)
-            for (; i + W <= n; i += W) store_bfloats(to + 2 * i, load(from + i));
+            for (; i + W <= n; i += W) {
+                __builtin_prefetch(to + 2 * i + AHEAD, 1);
+                store_bfloats(to + 2 * i, load(from + i));
+            }
 #ifdef CELOSS_HALF_VECTORS
         if (storage == STORED_FLOAT16)
-            for (; i + W <= n; i += W) store_halves(to + 2 * i, load(from + i));
+            for (; i + W <= n; i += W) {
+                __builtin_prefetch(to + 2 * i + AHEAD, 1);
+                store_halves(to + 2 * i, load(from + i));
+            }
 #endif
     } else if (has_float_vectors(storage)) {
         constexpr int W = lanes_of<T>();
@@ -266,6 +281,10 @@ void join_short_runs(const T* __restrict from, ptrdiff_t from_stride, ptrdiff_t 
             __builtin_memcpy(to + (i * INNER + j) * (ptrdiff_t)sizeof(T), from + j * from_stride + i, sizeof(T));
 }
 
+template <int WRITE> CELOSS_INLINE void prefetch_run(const char* at, ptrdiff_t bytes) {
+    for (ptrdiff_t b = 0; b < bytes; b += 64) __builtin_prefetch(at + AHEAD + b, WRITE);
+}
+
 // to[j * to_stride + i] = from[i][j] for `outer` runs of `inner` numbers, from_stride bytes apart; lanes up to the next
 // multiple of the vector's width are filled too if `fill`.
 template <class T>
@@ -273,7 +292,8 @@ void transpose_in(const char* from, ptrdiff_t from_stride, ptrdiff_t outer, ptrd
                   bool fill) {
     constexpr int W = lanes_of<T>(), cell = cell_of<T>();
     ptrdiff_t i = 0;
-    if (inner <= 4 && from_stride == inner * (ptrdiff_t)sizeof(T)) {
+    const bool follow = from_stride == inner * (ptrdiff_t)sizeof(T);  // the runs follow one another
+    if (inner <= 4 && follow) {
         i = outer / W * W;
         if (inner == 1) part_short_runs<1>(from, i, to, to_stride);
         else if (inner == 2) part_short_runs<2>(from, i, to, to_stride);
@@ -290,6 +310,7 @@ void transpose_in(const char* from, ptrdiff_t from_stride, ptrdiff_t outer, ptrd
             continue;
         }
         const char* row = from + i * from_stride;
+        if (follow) prefetch_run<0>(row, W * from_stride);
         for (ptrdiff_t j = 0; j < inner; j += cell) {
             if (j + cell > inner) j = inner - cell;
             typename VectorOf<T>::V v[cell];
@@ -305,7 +326,8 @@ template <class T>
 void transpose_out(const T* from, ptrdiff_t from_stride, ptrdiff_t outer, ptrdiff_t inner, char* to, ptrdiff_t to_stride) {
     constexpr int W = lanes_of<T>(), cell = cell_of<T>();
     ptrdiff_t i = 0;
-    if ((inner <= 4 || inner == 8) && to_stride == inner * (ptrdiff_t)sizeof(T)) {
+    const bool follow = to_stride == inner * (ptrdiff_t)sizeof(T);  // the runs follow one another
+    if ((inner <= 4 || inner == 8) && follow) {
         i = outer / W * W;
         if (inner == 1) join_short_runs<1>(from, from_stride, i, to);
         else if (inner == 2) join_short_runs<2>(from, from_stride, i, to);
@@ -323,6 +345,7 @@ void transpose_out(const T* from, ptrdiff_t from_stride, ptrdiff_t outer, ptrdif
             continue;
         }
         char* row = to + i * to_stride;
+        if (follow) prefetch_run<1>(row, W * to_stride);
         for (ptrdiff_t j = 0; j < inner; j += cell) {
             if (j + cell > inner) j = inner - cell;
             typename VectorOf<T>::V v[cell];
