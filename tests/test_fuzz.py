@@ -269,11 +269,11 @@ def agree(name, args, options, results, expected):
         assert grad.dtype == expected_grad.dtype
         with np.errstate(all="ignore"):
             terms = terms * up
-        if base(name) in OF_ROWS:
-            axis = options.get("axis", -1)
-            terms = np.expand_dims(terms, axis)
-            if base(name) == "brier_score":  # p_k times such a difference
-                terms = 2 * terms * celoss.reference.softmax(np.asarray(args[0], np.float64), axis=axis)
+            if base(name) in OF_ROWS:
+                axis = options.get("axis", -1)
+                terms = np.expand_dims(terms, axis)
+                if base(name) == "brier_score":  # p_k times such a difference
+                    terms = 2 * terms * celoss.reference.softmax(np.asarray(args[0], np.float64), axis=axis)
         assert_close(grad, expected_grad, dtype, MOST, terms)
 
 
