@@ -102,7 +102,7 @@ class Workshop:
             return None
         if failed := re.search(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", output, re.M):
             return failed[1].removeprefix("tests/")
-        begun = re.findall(r"^tests/(\S+::.*?)(?: (?:PASSED|SKIPPED|XFAIL).*)?$", output, re.M)
+        begun = re.findall(r"^tests/(\S+::.*?)(?: (?:PASSED|SKIPPED|XFAIL|Fatal).*)?$", output, re.M)
         if begun:
             return f"{begun[-1].strip()} ({'does not end' if status is None else 'crash'})"
         raise SystemExit(f"pytest ended with {status}\n{output}")

@@ -274,7 +274,7 @@ FAULTS = [
     Fault(
         "pool: threads take the same block (a counter that is not atomic)", POOL,
         "(block = next.fetch_add(1, std::memory_order_relaxed)) < blocks;",
-        "(block = next.load(), next.store(block + 1), block) < blocks;", "test_threads test_layouts test_activations",
+        "(block = next.load(), next.store(block + 1), block) < blocks;", "test_sanitizers",
     ),
     Fault(
         "pool: the caller does not wait for its helpers", POOL,
