@@ -100,7 +100,7 @@ class Workshop:
         )
         if status == 0:
             return None
-        if failed := re.search(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", output, re.M):
+        if failed := re.search(r"^(?:FAILED|ERROR) (tests/.+?)(?: - .*)?$", output, re.M):
             return failed[1].removeprefix("tests/")
         begun = re.findall(r"^tests/(\S+::.*?)(?: (?:PASSED|SKIPPED|XFAIL|Fatal).*)?$", output, re.M)
         if begun:
