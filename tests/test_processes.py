@@ -68,6 +68,7 @@ def test_keyboard_interrupt_during_a_call(n_threads):
 import os, signal, threading, time, numpy as np, celoss
 x = np.broadcast_to(np.linspace(0, 1, 2**14, dtype=np.float32), (2**15, 2**14))
 target = np.zeros(len(x), int)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests are a shell's job in the background
 inside = threading.Event()
 def interrupt():
     inside.wait()
