@@ -372,12 +372,13 @@ def test_nothing_is_kept_over_100_000_calls():
             call()
         gc.collect()
         traced = tracemalloc.get_traced_memory()[0]
-        for call in calls * 200:
+        for call in calls * 1000:
             call()
         gc.collect()
         traced = tracemalloc.get_traced_memory()[0] - traced
         tracemalloc.stop()
-        assert traced < 5000, f"{traced} bytes kept by 200 rounds of {len(calls)} calls"
+        # One object of 16 bytes a round would be 16 000; the interpreter's own lists of free objects hold some 6000.
+        assert traced < 15_000, f"{traced} bytes kept by 1000 rounds of {len(calls)} calls"
         references, threads, before = [sys.getrefcount(a) for a in given], len(os.listdir("/proc/self/task")), resident()
         for call in calls * (100_000 // len(calls) + 1):
             call()
