@@ -75,6 +75,10 @@ def exact_exp_of_distance(d, *_):
     return np.exp(wider(d))
 
 
+def exact_exp_of_difference(d, low, *_):
+    return np.exp(wider(d)) * (1 + wider(low)) * 2.0**64
+
+
 def digits_of(function):
     """The same with mpmath, for one float64 argument at a time, in about 40 digits."""
     exp, log1p, mpf = mpmath.exp, mpmath.log1p, mpmath.mpf
@@ -92,6 +96,7 @@ def digits_of(function):
         "exp_of_maximum": lambda a, steps, *_: mpmath.ldexp(exp(mpf(a)), 64 - int(steps)),
         "log1p_ratio": lambda r, u, rl, ul: log1p((mpf(r) + mpf(rl)) / (mpf(u) + mpf(ul))),
         "exp_of_distance": lambda d, *_: exp(mpf(d)),
+        "exp_of_difference": lambda d, low, *_: mpmath.ldexp(exp(mpf(d) + mpf(low)), 64),
     }
     form = forms[function.kernel.removesuffix("_exact")]
 
@@ -187,8 +192,12 @@ class Function(NamedTuple):
         return np.ldexp(error, np.finfo(F64).nmant + 1 - exponent)
 
     def arguments(self, x):
-        """All arguments of a function of one number (exp_of_maximum: and the power of two that is taken out)."""
-        return full(x, np.rint(x.astype(real) * np.log2(np.exp(real(1)))) if self.kernel == "exp_of_maximum" else 0)
+        """All arguments of a function of one number; a second one follows from it."""
+        second = {
+            "exp_of_maximum": lambda: np.rint(x.astype(real) * np.log2(np.exp(real(1)))),  # the power of two taken out
+            "exp_of_difference": lambda: 0.375 * np.spacing(x),  # the rounding error
+        }
+        return full(x, second[self.kernel]() if self.kernel in second else 0)
 
     def sample(self, n, dtype, rng):
         """About n inputs at random: tuples of four argument arrays."""
@@ -234,8 +243,11 @@ FUNCTIONS = {
         "exp_of_maximum", exact_exp_of_maximum, with_error=True, interval={F64: (-UNSHIFTED[F64], UNSHIFTED[F64])}
     ),
     "log1p_ratio": Function("log1p_ratio", exact_log1p_ratio),
-    "log1p_ratio_exact": Function("log1p_ratio_exact", exact_log1p_ratio, low_arguments=True),
+    "log1p_ratio_exact+error": Function("log1p_ratio_exact", exact_log1p_ratio, with_error=True, low_arguments=True),
     "exp_of_distance": Function("exp_of_distance", exact_exp_of_distance, interval={F64: (-700.0, 0.0)}),
+    "exp_of_difference+error": Function(
+        "exp_of_difference", exact_exp_of_difference, with_error=True, interval={F64: (WITH_ERROR[F64], 0.0)}
+    ),
     "log1p_of_exp+error": Function("log1p_of_exp", exact_log1p_of_exp, with_error=True, interval=OF_MAGNITUDE),
     "less_likely+error": Function("less_likely", exact_less_likely, with_error=True, interval=OF_MAGNITUDE),
     "sigmoid": Function("sigmoid", exact_sigmoid, interval={F32: (-FAR[F32], 20.0), F64: (-FAR[F64], 40.0)}),

@@ -72,8 +72,8 @@ def test_options_are_exact(name, dtype, level):
     factor = w.astype(truth.real) * (1 if pos is None else np.where(y == 1, pos.astype(truth.real), 1))
     options = {"weight": w, "reduction": "none"} | ({} if pos is None else {"pos_weight": pos})
     got = with_grad(name)(z, y, grad_output=up, **options)
-    truth.assert_ulp(got[0], loss * factor, ulp("binary option", z.dtype))
-    truth.assert_ulp(got[1], grad * factor * up, ulp("binary option", z.dtype))
+    truth.assert_ulp(got[0], loss * factor, ulp("binary loss", z.dtype))
+    truth.assert_ulp(got[1], grad * factor * up, ulp("binary gradient", z.dtype))
 
 
 def test_confident_scores_keep_their_loss(level):

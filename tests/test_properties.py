@@ -118,9 +118,9 @@ def test_one_hot_probabilities_are_indices(problem):
     q = np.eye(x.shape[1], dtype=x.dtype)[target]
     loss, grad = rows(x, target)
     soft_loss, soft_grad = rows(x, q)
-    truth.assert_ulp(soft_loss, loss, 2 * ulp("blended loss", x.dtype))
+    truth.assert_ulp(soft_loss, loss, 2 * ulp("option loss", x.dtype))
     # At the target p - 1 is a difference there: to ulp of 1.
-    truth.assert_ulp(soft_grad, grad, 2 * ulp("blended gradient", x.dtype), scale=np.abs(grad) + q)
+    truth.assert_ulp(soft_grad, grad, 2 * ulp("option gradient", x.dtype), scale=np.abs(grad) + q)
 
 
 @given(problems(), st.sampled_from(["none", "mean", "sum"]))

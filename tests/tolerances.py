@@ -26,16 +26,11 @@ TABLE = {
     ("compensated gradient", "float64"): Tolerance(2.25, "the same; without fused multiply-add two products (2.10)"),
     ("compensated gradient at the target", "float32"): Tolerance(1, "one exponential and the last rounding (0.88)"),
     ("compensated gradient at the target", "float64"): Tolerance(1.6, "the same, inverse and product (1.45)"),
-    # With weights: factors that multiply, each rounded in float64.
-    ("option loss", "float32"): Tolerance(1, "as the loss: all factors are float64"),
-    ("option loss", "float64"): Tolerance(2, "as the loss"),
-    ("option gradient", "float32"): Tolerance(2, "as the gradient: the row's factor is float64"),
-    ("option gradient", "float64"): Tolerance(5, "the plain gradient's 4, and products with weights and upstream"),
-    # With smoothing or probabilities p_k V - v_k cancels where the target is nearly met: in ulp of p_k V + v_k.
-    ("blended loss", "float32"): Tolerance(1, "contract 5; all terms >= 0, summed in float64"),
-    ("blended loss", "float64"): Tolerance(3, "all terms >= 0; (1 - smoothing) w_t and the sum of three terms round in float64"),
-    ("blended gradient", "float32"): Tolerance(4, "two float32 terms, each within 2 ulp, subtracted (3.10 ulp seen)"),
-    ("blended gradient", "float64"): Tolerance(5, "two float64 terms, each within 4 ulp, subtracted"),
+    # With weights, smoothing or probabilities. Where p_k V - v_k cancels, the target being nearly met, in ulp of p_k V + v_k.
+    ("option loss", "float32"): Tolerance(1, "contract 5; all factors and sums are float64"),
+    ("option loss", "float64"): Tolerance(2, "contract 5; factors and sums carry their rounding errors"),
+    ("option gradient", "float32"): Tolerance(2, "contract 5; the exponential and the last difference round"),
+    ("option gradient", "float64"): Tolerance(4, "contract 5"),
     # softmax, sigmoid and their relatives, and the losses made of them.
     ("activation", "float32"): Tolerance(2, "exponential, sum and product or quotient round in float32"),
     ("activation", "float64"): Tolerance(3, "the same in float64; without fused multiply-add the sum rounds once more"),
@@ -43,14 +38,10 @@ TABLE = {
     ("binary loss", "float64"): Tolerance(2, "contract 5"),
     ("binary gradient", "float32"): Tolerance(2, "contract 5"),
     ("binary gradient", "float64"): Tolerance(4, "contract 5"),
-    ("binary option", "float32"): Tolerance(1, "weights multiply in float64"),
-    ("binary option", "float64"): Tolerance(5, "a product with each of weight, pos_weight, upstream and 1 / denominator"),
     ("brier loss", "float32"): Tolerance(1, "contract 5; computed in float64, rounded once"),
-    ("brier loss", "float64"): Tolerance(3, "squares of probabilities in two parts, but one of 1 - p (2.24 ulp seen)"),
+    ("brier loss", "float64"): Tolerance(2, "contract 5; probabilities and sums carry their rounding errors"),
     ("brier gradient", "float32"): Tolerance(1, "as the loss; in ulp of the terms' sizes where they cancel"),
-    ("brier gradient", "float64"): Tolerance(
-        6, "p (d - mean), and mean is a sum rounded once more (4.81 ulp seen); in ulp of the terms"
-    ),
+    ("brier gradient", "float64"): Tolerance(4, "contract 5; in ulp of the terms"),
     # Against PyTorch in float64, in machine epsilons of the largest gradient of the call: other sums, other order.
     ("peer", "float32"): Tolerance(8, "the blended gradient's 4 ulp of the larger term; PyTorch's error is far below"),
     ("peer", "float64"): Tolerance(16, "the same of both sides"),

@@ -5,7 +5,7 @@ cdef extern from "simd/block_ops.h" nogil:
     enum: CELOSS_BLOCK_ROWS
     enum: SEEN_KEPT, SEEN_IGNORED, SEEN_OUT_OF_RANGE
     enum: STORED_FLOAT32, STORED_FLOAT64, STORED_FLOAT16, STORED_BFLOAT16
-    enum: EXP, LOG1P_OF_EXP, LESS_LIKELY, EXP_OF_MAXIMUM, LOG1P_RATIO, LOG1P_RATIO_EXACT, EXP_OF_DISTANCE
+    enum: EXP, LOG1P_OF_EXP, LESS_LIKELY, EXP_OF_MAXIMUM, LOG1P_RATIO, LOG1P_RATIO_EXACT, EXP_OF_DISTANCE, EXP_OF_DIFFERENCE
     enum: STORED_INT8, STORED_UINT8, STORED_INT32, STORED_INT64
 
     cdef cppclass Tile[T]:
@@ -21,14 +21,14 @@ cdef extern from "simd/block_ops.h" nogil:
         const T* q
         Py_ssize_t q_row_stride, q_class_stride
         const double* w
-        double keep, add
+        double keep, add, keep_low, add_low
 
     cdef cppclass BinaryBlock[T]:
         int loss_kind
         Py_ssize_t n
         const T* z
         const T* y
-        double keep, add, factor
+        double keep, add, factor, keep_low, add_low
         const double* weight
         const double* pos_weight
         const double* upstream
@@ -44,16 +44,46 @@ cdef extern from "simd/block_ops.h" nogil:
         double* nll
         double* miss
         double* rest_low
+        double* log_sum_low
         double* inverse_low
+
+    cdef struct BlendSums:
+        double* mass
+        double* gap
+        double* mass_low
+        double* gap_low
+
+    cdef struct RowOptions:
+        const int64_t* target
+        const double* sample_weight
+        const double* upstream
+        const double* class_weight
+        double factor
+        bint blended
+        double smoothing, keep, add, keep_low, add_low
+
+    cdef struct RowResults:
+        double* loss
+        double* coefficient
+        double* subtracted
+        double* at_target
+        double* coefficient_low
+        double* subtracted_low
+
+    cdef struct BrierRows:
+        double* at_first
+        double* at_target
 
     cdef cppclass BlockOps[T]:
         void maximum(const Tile[T]*, T*, Py_ssize_t*)
         void exp_sum(const Tile[T]*, const Tile[T]*, const T*, const Py_ssize_t*, const int64_t*, T*, T*, Py_ssize_t, RowSums*)
         void log_rows(Py_ssize_t, const T*, const T*, const T*, RowSums*)
-        void scale(const Tile[T]*, const Tile[T]*, const double*, const RowSums*, const double*, const int64_t*, const double*)
+        void scale(const Tile[T]*, const Tile[T]*, const double*, const double*, const RowSums*, const double*, const int64_t*,
+                   const double*)
+        void scale_blended(const Tile[T]*, const Tile[T]*, const RowResults*, const RowSums*, const Blend[T]*)
         void put(const Tile[T]*, const int64_t*, const double*)
-        void subtract(const Tile[T]*, const Blend[T]*, const double*)
-        void blend_sums(const Tile[T]*, const Blend[T]*, const T*, double*, double*)
+        void blend_sums(const Tile[T]*, const Blend[T]*, const T*, BlendSums*)
+        void finish_rows(Py_ssize_t, const RowOptions*, const T*, const RowSums*, const BlendSums*, RowResults*)
         void load_tile(const Matrix*, const Tile[T]*)
         void store_tile(const Tile[T]*, const Matrix*)
         void log_probability(const Tile[T]*, const Tile[T]*, const T*, const RowSums*)
@@ -63,6 +93,11 @@ cdef extern from "simd/block_ops.h" nogil:
         void log_sigmoid(Py_ssize_t, const T*, T*)
         double binary(BinaryBlock[T]*)
         void load_labels(const Matrix*, const Tile[T]*)
+        void brier_exp(const Tile[T]*, const Tile[double]*, Py_ssize_t, const T*, const int64_t*, RowSums*)
+        void brier_sums(const Tile[double]*, Py_ssize_t, const Blend[T]*, const int64_t*, const RowSums*, BrierRows*)
+        void brier_rows(const Tile[double]*, Py_ssize_t, const RowOptions*, const Blend[T]*, const int64_t*, const RowSums*,
+                        BrierRows*, double*)
+        void brier_gradient(const Tile[double]*, Py_ssize_t, const Tile[T]*, const Blend[T]*, const RowSums*, const BrierRows*)
         void elementary(int, Py_ssize_t, const T**, T*, T*)
 
     cdef struct BlockOpsTable:
@@ -73,15 +108,7 @@ cdef extern from "simd/block_ops.h" nogil:
         Py_ssize_t (*count_other_than_i32)(const int32_t*, Py_ssize_t, int64_t) noexcept nogil
         int (*read_targets_i64)(const int64_t*, Py_ssize_t, int64_t, int64_t, int64_t*) noexcept nogil
         int (*read_targets_i32)(const int32_t*, Py_ssize_t, int64_t, int64_t, int64_t*) noexcept nogil
-        void (*brier_exp_f32)(const Tile[float]*, const Tile[double]*, const float*, const int64_t*, double*) noexcept nogil
-        void (*brier_sums_f32)(const Tile[float]*, const float*, const Tile[double]*, const Blend[float]*, const int64_t*,
-                               const RowSums*, double*, double*) noexcept nogil
-        void (*brier_sums_f64)(const Tile[double]*, const double*, const Tile[double]*, const Blend[double]*, const int64_t*,
-                               const RowSums*, double*, double*) noexcept nogil
-        void (*brier_gradient_f32)(const Tile[float]*, const float*, const Tile[double]*, const Tile[float]*,
-                                   const Blend[float]*, const RowSums*, const double*, const double*) noexcept nogil
-        void (*brier_gradient_f64)(const Tile[double]*, const double*, const Tile[double]*, const Tile[double]*,
-                                   const Blend[double]*, const RowSums*, const double*, const double*) noexcept nogil
+        double (*sum_of_weights)(Py_ssize_t, const RowOptions*) noexcept nogil
 
     cdef cppclass Level:
         const char* name

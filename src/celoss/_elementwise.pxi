@@ -28,7 +28,7 @@ cdef struct Elements:
     Py_ssize_t count
     Operand z, y, weight, pos_weight, upstream, out
     int loss_kind
-    double keep, add, factor
+    double keep, keep_low, add, factor
     char* loss                      # contiguous, in the arithmetic type, or NULL
     double* chunk_loss
     atomic[int] bad_weight          # whether a weight was met that is not finite and >= 0
@@ -142,7 +142,9 @@ cdef double run_scores(Elements* s, Py_ssize_t start, Py_ssize_t n, char* scratc
         block.z = z
         block.y = fetch(&s.y, start, n, buffer + BLOCK_SCORES)
         block.keep = s.keep
+        block.keep_low = s.keep_low
         block.add = s.add
+        block.add_low = 0               # half of a number is one
         block.factor = s.factor
         block.weight = fetch(&s.weight, start, n, wide)
         block.pos_weight = fetch(&s.pos_weight, start, n, wide + BLOCK_SCORES)
@@ -335,7 +337,7 @@ def plain_binary_loss(int loss_kind, logits, target, int reduction, bint want_gr
     set_plain_operand(&s.upstream, None, 0)
     set_plain_operand(&s.out, <cnp.ndarray>grad if want_grad else None, storage)
     s.keep = 1
-    s.add = 0
+    s.keep_low = s.add = 0
     s.loss = NULL
     if reduction == NONE:
         loss = cnp.PyArray_EMPTY(cnp.PyArray_NDIM(z), cnp.PyArray_DIMS(z), cnp.PyArray_TYPE(z), 0)
@@ -369,6 +371,7 @@ def binary_loss(int loss_kind, cnp.ndarray logits, int storage, cnp.ndarray targ
     set_operand(&s.pos_weight, pos_weight, pos_weight_storage, dims)
     set_operand(&s.out, out if want_grad else None, storage, dims)
     s.keep = 1 - smoothing
+    s.keep_low = (1 - s.keep) - smoothing
     s.add = smoothing / 2
     s.factor = 1
     if isinstance(upstream, float):
@@ -400,6 +403,7 @@ ELEMENTARY = {
     "log1p_ratio": LOG1P_RATIO,
     "log1p_ratio_exact": LOG1P_RATIO_EXACT,
     "exp_of_distance": EXP_OF_DISTANCE,
+    "exp_of_difference": EXP_OF_DIFFERENCE,
 }
 
 

@@ -6,7 +6,7 @@ Data reaches this module checked (by `_arguments`, or by the fast path here), ex
 tested where a target is read. Nothing below this file knows Python; nothing in it knows an instruction set.
 """
 cimport numpy as cnp
-from libc.math cimport INFINITY, NAN
+from libc.math cimport INFINITY, NAN, fma
 from libc.stdint cimport int32_t, int64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
@@ -29,6 +29,7 @@ include "_declarations.pxi"
 cdef enum:
     # Up to this many classes the rows are the lanes of the vectors; above it, the classes are.
     FEW_CLASSES = 96
+    FEW_CLASSES_OF_SUMS = 127   # of logsumexp, which has nothing to transpose back
     # Rows whose losses are summed together: a tile of them stays in the second-level cache, and they are at most
     # CELOSS_BLOCK_ROWS, the length of the per-row arrays.
     BLOCK_BYTES = 131072
@@ -130,13 +131,8 @@ cdef struct Call:
     const char* target              # contiguous, int64 or int32
     int target_size
     int64_t ignore_index
-    # Options, in the form of the formulas: see `finish_rows`.
-    const double* class_weight      # or NULL
-    double weight_sum               # over the classes
-    const double* sample_weight     # one per row, or NULL
-    const double* upstream          # one per row, or NULL
-    double factor                   # upstream gradient over denominator, common to all rows
-    double smoothing
+    RowOptions options              # of all rows: see `options_of_rows`
+    double mass, mass_low           # of the smoothing, in every row: add times the sum of the class weights
     # Results.
     char* row_loss                  # one per row, or NULL
     int row_loss_size
@@ -153,16 +149,9 @@ cdef struct Rows:
     double x_target[CELOSS_BLOCK_ROWS]
     double e_target[CELOSS_BLOCK_ROWS]
     Py_ssize_t where[CELOSS_BLOCK_ROWS]     # of the maximum
-    double mass[CELOSS_BLOCK_ROWS]
-    double blend_gap[CELOSS_BLOCK_ROWS]
-    double coefficient[CELOSS_BLOCK_ROWS]
-    double subtracted[CELOSS_BLOCK_ROWS]
-    double at_target[CELOSS_BLOCK_ROWS]
-    double sample_weight[CELOSS_BLOCK_ROWS]
-    double target_weight[CELOSS_BLOCK_ROWS]
-    double loss[CELOSS_BLOCK_ROWS]          # of a stretch of rows
+    BlendSums blend
+    RowResults results                      # of a stretch of rows
     double block_loss[CELOSS_BLOCK_ROWS]    # of the whole block
-    bint some_ignored
 
 
 cdef inline const BlockOps[real]* ops_of(real* kind) noexcept nogil:
@@ -202,11 +191,11 @@ cdef inline bint is_class_after_class(const Layout* a) noexcept nogil:
     return a.class_stride == (8 if a.storage == STORED_FLOAT64 else 4 if a.storage == STORED_FLOAT32 else 2)
 
 
-cdef inline int64_t target_of(const Call* c, Py_ssize_t n) noexcept nogil:
-    # Read once, even if the compiler would rather look again: the array may change under the call.
+cdef inline int read_targets(const Call* c, Py_ssize_t n, Py_ssize_t rows, int64_t* out) noexcept nogil:
+    """Targets of `rows` rows from n on, each read once (the array may change under the call); what is seen among them."""
     if c.target_size == 8:
-        return (<const volatile int64_t*>c.target)[n]
-    return (<const volatile int32_t*>c.target)[n]
+        return table.read_targets_i64(<const int64_t*>c.target + n, rows, c.ignore_index, c.classes, out)
+    return table.read_targets_i32(<const int32_t*>c.target + n, rows, c.ignore_index, c.classes, out)
 
 
 cdef void zero_classes(char* at, Py_ssize_t class_stride, Py_ssize_t classes, int storage) noexcept nogil:
@@ -256,72 +245,42 @@ cdef inline double sum_of(const double* a, Py_ssize_t n) noexcept nogil:
     return (s0 + s1) + (s2 + s3)
 
 
-cdef void finish_rows(const Call* c, Py_ssize_t n, Py_ssize_t rows, Rows* r) noexcept nogil:
-    """Losses of a block's rows, and what the gradient's pass needs: every option of the package is in these formulas.
+cdef inline RowOptions options_of_rows(const Call* c, Py_ssize_t n, const int64_t* target) noexcept nogil:
+    """The options of rows n and on, whose targets are `target`."""
+    cdef RowOptions options = c.options
+    options.target = target
+    if c.soft:
+        options.target = NULL
+    if options.sample_weight != NULL:
+        options.sample_weight += n
+    if options.upstream != NULL:
+        options.upstream += n
+    return options
 
-    With s = sample weight, h = (1 - smoothing) w_t (0 for probabilities), v_c = w_c q'_c the blended-in distribution
-    (smoothing / C everywhere, or the probabilities) and V = sum_c v_c:
 
-        loss   = s [h (-log p_t) + V log(1 + rest / unit) + sum_c v_c (m - x_c)]
-        dx_k   = s [(h + V) p_k - v_k - h [k = t]]
-
-    At the target h (p_t - 1) is formed as -h times the share of the others.
-    """
+cdef void finish_rows(const Call* c, Py_ssize_t n, Py_ssize_t rows, Rows* r, real* kind) noexcept nogil:
+    """Losses of a block's rows, and what the gradient's pass needs."""
+    cdef RowOptions options = options_of_rows(c, n, r.target)
     cdef Py_ssize_t i
-    cdef double up, hot, mass, p_t
-    cdef double keep = 1 - c.smoothing
-    cdef double share = c.smoothing / c.classes
-    cdef RowSums* sums = &r.sums
-    # One small loop for each thing that may be there: loops that a compiler can turn into vectors.
-    for i in range(rows):
-        r.sample_weight[i] = 1 if c.sample_weight == NULL else c.sample_weight[n + i]
-    for i in range(rows):
-        r.coefficient[i] = c.factor * r.sample_weight[i]
-    if c.upstream != NULL:
+    if options.blended and not c.soft:
         for i in range(rows):
-            r.coefficient[i] *= c.upstream[n + i]
-    for i in range(rows):
-        r.target_weight[i] = 0 if c.soft else 1
-    if c.class_weight != NULL and not c.soft:
-        for i in range(rows):
-            r.target_weight[i] = c.class_weight[r.target[i] if r.target[i] >= 0 else 0]
-    if not c.soft and c.smoothing == 0:
-        for i in range(rows):
-            r.coefficient[i] *= r.target_weight[i]
-            r.at_target[i] = -r.coefficient[i] * sums.miss[i]
-            r.loss[i] = weighted(r.target_weight[i] * r.sample_weight[i], sums.nll[i])
-    else:
-        if not c.soft:
-            mass = share * c.weight_sum
-            for i in range(rows):
-                r.mass[i] = mass
-            if c.x.storage == STORED_FLOAT64:
-                for i in range(rows):
-                    r.at_target[i] = (<double*>r.e_target)[i]
-            else:
-                for i in range(rows):
-                    r.at_target[i] = (<float*>r.e_target)[i]
-            for i in range(rows):
-                p_t = sums.inverse[i] * r.at_target[i]
-                r.at_target[i] = r.coefficient[i] * (mass * p_t - r.target_weight[i] * (keep * sums.miss[i] + share))
-        for i in range(rows):
-            up = r.coefficient[i]
-            hot = keep * r.target_weight[i]
-            r.subtracted[i] = up
-            r.coefficient[i] = up * (hot + r.mass[i])
-            r.loss[i] = weighted(r.sample_weight[i], weighted(hot, sums.nll[i])
-                                 + (weighted(r.mass[i], sums.log_sum[i]) + r.blend_gap[i]))
-    if not c.soft and r.some_ignored:
-        for i in range(rows):
-            if r.target[i] < 0:
-                r.loss[i] = 0
-                r.coefficient[i] = 0
+            r.blend.mass[i] = c.mass
+            r.blend.mass_low[i] = c.mass_low
+    ops_of(kind).finish_rows(rows, &options, <real*>r.e_target, &r.sums, &r.blend, &r.results)
 
 
-cdef inline double weighted(double weight, double value) noexcept nogil:
-    """weight * value, where nothing of an infinity is nothing (and of a NaN a NaN)."""
-    cdef double product = weight * value
-    return 0.0 if (weight == 0) & (value - value != 0) & (value == value) else product
+cdef inline void set_blend(const Call* c, Blend[real]* blend, const Tile[real]* q) noexcept nogil:
+    """What is blended into the targets: smoothing, or the probabilities in tile q."""
+    blend.q = NULL
+    blend.w = c.options.class_weight
+    blend.keep = c.options.keep
+    blend.keep_low = c.options.keep_low
+    blend.add = c.options.add
+    blend.add_low = c.options.add_low
+    if q != NULL:
+        blend.q = q.at
+        blend.q_row_stride = q.row_stride
+        blend.q_class_stride = q.class_stride
 
 
 cdef void run_rows(const Call* c, Py_ssize_t n, Py_ssize_t outer, Py_ssize_t inner, Py_ssize_t rows, Py_ssize_t ahead,
@@ -336,14 +295,14 @@ cdef void run_rows(const Call* c, Py_ssize_t n, Py_ssize_t outer, Py_ssize_t inn
     cdef real* x_target = <real*>r.x_target
     cdef real* e_target = <real*>r.e_target
     cdef real* tile_memory = <real*>(scratch + sizeof(Rows))
-    cdef Tile[real] x, e, g
+    cdef Tile[real] x, e, g, q
     cdef Blend[real] blend
     cdef Matrix where
+    cdef RowResults* results = &r.results
     cdef Py_ssize_t i, tile_numbers
     cdef double* minus
     cdef bint want_grad = c.g.at != NULL
-    cdef bint blended = c.soft or c.smoothing > 0
-    cdef bint plain = not blended and c.class_weight == NULL and c.sample_weight == NULL and c.upstream == NULL
+    cdef bint blended = c.options.blended
     cdef bint direct_x = not c.few_classes and is_direct(&c.x, kind)
     cdef bint direct_g = not c.few_classes and want_grad and is_direct(&c.g, kind)
 
@@ -379,23 +338,15 @@ cdef void run_rows(const Call* c, Py_ssize_t n, Py_ssize_t outer, Py_ssize_t inn
 
     # 2. What smoothing or probabilities need of the logits, which step 3 may overwrite.
     if blended:
-        blend.q = NULL
-        blend.w = c.class_weight
-        blend.keep = 0
-        blend.add = c.smoothing / c.classes
         if c.soft:
-            blend.keep = 1 - c.smoothing
-            g = x                      # a tile shaped like x, behind the first
-            g.at = tile_memory + tile_numbers
+            q = x                      # a tile shaped like x, behind the first
+            q.at = tile_memory + tile_numbers
             if not c.few_classes:
-                g.row_stride = c.classes
+                q.row_stride = c.classes
             where = matrix_at(&c.q, outer, inner)
-            ops.load_tile(&where, &g)
-            blend.q = g.at
-            blend.q_row_stride = g.row_stride
-            blend.q_class_stride = g.class_stride
-            g = e if want_grad else x
-        ops.blend_sums(&x, &blend, m, r.mass, r.blend_gap)
+            ops.load_tile(&where, &q)
+        set_blend(c, &blend, &q if c.soft else NULL)
+        ops.blend_sums(&x, &blend, m, &r.blend)
 
     # 3. Exponentials, and their sum without the maximum. 4. The logarithm.
     cdef const int64_t* target = r.target
@@ -406,29 +357,20 @@ cdef void run_rows(const Call* c, Py_ssize_t n, Py_ssize_t outer, Py_ssize_t inn
     ops.log_rows(rows, m, x_target, e_target, &r.sums)
 
     # 5. The loss with all options, and the gradient.
-    if plain and not r.some_ignored:
-        memcpy(r.loss, r.sums.nll, <size_t>rows * sizeof(double))
-        for i in range(rows):
-            r.coefficient[i] = c.factor
-            r.at_target[i] = -c.factor * r.sums.miss[i]
-    else:
-        finish_rows(c, n, rows, r)
+    finish_rows(c, n, rows, r, kind)
     if not want_grad:
         return
-    if blended and (c.soft or c.class_weight != NULL):
-        ops.scale(&e, &e, r.coefficient, &r.sums, NULL, NULL, NULL)
-        ops.subtract(&e, &blend, r.subtracted)
+    if blended and (c.soft or c.options.class_weight != NULL):
+        ops.scale_blended(&e, &e, results, &r.sums, &blend)
         if not c.soft:
-            ops.put(&e, r.target, r.at_target)
+            ops.put(&e, r.target, results.at_target)
     else:
         minus = NULL
         if blended:
-            minus = r.subtracted
+            minus = results.subtracted
             for i in range(rows):
                 minus[i] *= blend.add
-        ops.scale(&e, &e, r.coefficient, &r.sums, minus, r.target, r.at_target)
-        if r.some_ignored:
-            ops.put(&e, r.target, r.at_target)
+        ops.scale(&e, &e, results.coefficient, results.coefficient_low, &r.sums, minus, r.target, results.at_target)
     if not direct_g:
         where = matrix_at(&c.g, outer, inner)
         ops.store_tile(&e, &where)
@@ -441,17 +383,14 @@ cdef double run_block(const Call* c, Py_ssize_t n, Py_ssize_t rows, char* scratc
     """
     cdef Rows* r = <Rows*>scratch
     cdef Py_ssize_t done = 0, outer, inner, stretch, i
-    cdef int seen
+    cdef int seen, all_seen = 0
     while done < rows:
         outer = (n + done) // c.inner_rows
         inner = (n + done) - outer * c.inner_rows
         stretch = min(min(rows - done, c.inner_rows - inner), c.stretch_rows)
         seen = SEEN_KEPT
         if not c.soft:
-            if c.target_size == 8:
-                seen = table.read_targets_i64(<const int64_t*>c.target + n + done, stretch, c.ignore_index, c.classes, r.target)
-            else:
-                seen = table.read_targets_i32(<const int32_t*>c.target + n + done, stretch, c.ignore_index, c.classes, r.target)
+            seen = read_targets(c, n + done, stretch, r.target)
             if seen & SEEN_OUT_OF_RANGE:
                 c.bad_row.store(n + done)
                 return 0
@@ -462,18 +401,18 @@ cdef double run_block(const Call* c, Py_ssize_t n, Py_ssize_t rows, char* scratc
                     i += 1
                 stretch = i
                 seen = SEEN_KEPT if r.target[0] >= 0 else SEEN_IGNORED
+        all_seen |= seen
         if seen & SEEN_KEPT:
-            r.some_ignored = seen & SEEN_IGNORED != 0
             run_rows(c, n + done, outer, inner, stretch, min(stretch, c.inner_rows - inner - stretch), scratch, kind)
+            memcpy(r.block_loss + done, r.results.loss, <size_t>stretch * sizeof(double))
         else:
             if c.g.at != NULL:
                 zero_rows(&c.g, outer, inner, stretch, c.classes)
-            memset(r.loss, 0, <size_t>stretch * sizeof(double))
-        memcpy(r.block_loss + done, r.loss, <size_t>stretch * sizeof(double))
+            memset(r.block_loss + done, 0, <size_t>stretch * sizeof(double))
         done += stretch
     if c.row_loss != NULL:
         put_losses(c, n, rows, r.block_loss)
-    return sum_of(r.block_loss, rows)
+    return sum_of(r.block_loss, rows) if all_seen & SEEN_KEPT else 0
 
 
 cdef void run_chunk(const Call* c, Py_ssize_t chunk, char* scratch, real* kind) noexcept nogil:
@@ -552,34 +491,26 @@ cdef bint run_call(Call* c, int limit, double* loss) noexcept nogil:
 
 cdef double denominator(Call* c) noexcept nogil:
     """What the mean is divided by: the one place. Sum of s_n w_t over the rows that count; of s_n for probabilities."""
-    cdef Py_ssize_t n
-    cdef int64_t t
-    # Of all blocks before, since a sum of sums drifts less, and of this one in turn, since an addition waits for the last.
+    cdef RowOptions options
+    cdef int64_t target[CELOSS_BLOCK_ROWS]
+    cdef Py_ssize_t n = 0, rows
+    # Of all blocks before, and of this one: a sum of sums drifts less.
     cdef double total = 0
-    cdef double part[4]
-    if c.class_weight == NULL and c.sample_weight == NULL:
+    if c.options.class_weight == NULL and c.options.sample_weight == NULL:
         if c.soft:
             return <double>c.rows
         if c.target_size == 8:
             return <double>table.count_other_than_i64(<const int64_t*>c.target, c.rows, c.ignore_index)
         return <double>table.count_other_than_i32(<const int32_t*>c.target, c.rows, c.ignore_index)
-    memset(part, 0, sizeof(part))
-    for n in range(c.rows):
-        if n % CELOSS_BLOCK_ROWS == 0:
-            total += (part[0] + part[1]) + (part[2] + part[3])
-            memset(part, 0, sizeof(part))
-        if c.soft:
-            part[n & 3] += c.sample_weight[n] if c.sample_weight != NULL else 1.0
-            continue
-        t = target_of(c, n)
-        if t == c.ignore_index:
-            continue
-        if t < 0 or t >= c.classes:
+    while n < c.rows:
+        rows = min(<Py_ssize_t>CELOSS_BLOCK_ROWS, c.rows - n)
+        if not c.soft and read_targets(c, n, rows, target) & SEEN_OUT_OF_RANGE:
             c.bad_row.store(n)
             return 0
-        part[n & 3] += ((c.class_weight[t] if c.class_weight != NULL else 1.0)
-                        * (c.sample_weight[n] if c.sample_weight != NULL else 1.0))
-    return total + ((part[0] + part[1]) + (part[2] + part[3]))
+        options = options_of_rows(c, n, target)
+        total += table.sum_of_weights(rows, &options)
+        n += rows
+    return total
 
 
 cdef bint execute(Call* c, int reduction, double normalizer, double upstream, int limit, double* loss) noexcept nogil:
@@ -597,7 +528,7 @@ cdef bint execute(Call* c, int reduction, double normalizer, double upstream, in
                 for outer in range(c.rows // c.inner_rows if c.rows else 0):
                     zero_rows(&c.g, outer, 0, c.inner_rows, c.classes)
             return True
-    c.factor = upstream / divisor
+    c.options.factor = upstream / divisor
     enough_memory = run_call(c, limit, loss)
     loss[0] /= divisor
     return enough_memory
@@ -691,10 +622,12 @@ def plain_cross_entropy(logits, target, ignore_index, int reduction, bint want_g
     c.soft = False
     c.target = <const char*>cnp.PyArray_DATA(y)
     c.ignore_index = ignore_index
-    c.class_weight = NULL
-    c.sample_weight = NULL
-    c.upstream = NULL
-    c.smoothing = 0
+    c.options.class_weight = NULL
+    c.options.sample_weight = NULL
+    c.options.upstream = NULL
+    c.options.blended = False
+    c.options.smoothing = c.options.add = c.options.add_low = c.options.keep_low = 0
+    c.options.keep = 1
     c.row_loss = NULL
     if reduction == NONE:
         row_loss = cnp.PyArray_EMPTY(1, shape, kind, 0)
@@ -712,6 +645,28 @@ cdef inline bint apart(cnp.ndarray a, cnp.ndarray b) noexcept:
 
 cdef inline bint same_or_apart(cnp.ndarray a, cnp.ndarray b) noexcept:
     return cnp.PyArray_DATA(a) == cnp.PyArray_DATA(b) or apart(a, b)
+
+
+cdef void set_smoothing(Call* c, double smoothing) noexcept nogil:
+    """The shares of targets and smoothing, and the smoothing's mass, each as a number and its rounding error."""
+    cdef RowOptions* options = &c.options
+    cdef double classes = <double>c.classes, sum = classes, low = 0, next, seen
+    cdef Py_ssize_t j
+    options.smoothing = smoothing
+    options.blended = c.soft or smoothing > 0
+    options.keep = 1 - smoothing
+    options.keep_low = (1 - options.keep) - smoothing
+    options.add = smoothing / classes
+    options.add_low = fma(-options.add, classes, smoothing) / classes
+    if smoothing > 0 and options.class_weight != NULL:
+        sum = 0
+        for j in range(c.classes):
+            next = sum + options.class_weight[j]
+            seen = next - sum
+            low += (sum - (next - seen)) + (options.class_weight[j] - seen)
+            sum = next
+    c.mass = options.add * sum
+    c.mass_low = fma(options.add, sum, -c.mass) + (options.add * low + options.add_low * sum)
 
 
 cdef object set_layout(Layout* layout, cnp.ndarray a, int storage, int axis, int inner_dims):
@@ -786,22 +741,20 @@ def cross_entropy(cnp.ndarray logits, int storage, int axis, cnp.ndarray target,
         c.target = <const char*>cnp.PyArray_DATA(target)
         c.target_size = <int>target.itemsize
         c.ignore_index = ignore_index
-    c.class_weight = NULL
-    c.weight_sum = c.classes
+    c.options.class_weight = NULL
     if weight is not None:
-        c.weight_sum = weight.sum()
         weight64 = np.ascontiguousarray(weight, np.float64)
-        c.class_weight = <const double*>cnp.PyArray_DATA(weight64)
-    c.sample_weight = NULL
+        c.options.class_weight = <const double*>cnp.PyArray_DATA(weight64)
+    c.options.sample_weight = NULL
     if sample_weight is not None:
-        c.sample_weight = <const double*>cnp.PyArray_DATA(sample_weight)
-    c.upstream = NULL
+        c.options.sample_weight = <const double*>cnp.PyArray_DATA(sample_weight)
+    c.options.upstream = NULL
     if isinstance(upstream, float):
         scalar_upstream = upstream
     elif upstream is not None:
         row_upstream = upstream
-        c.upstream = <const double*>cnp.PyArray_DATA(row_upstream)
-    c.smoothing = smoothing
+        c.options.upstream = <const double*>cnp.PyArray_DATA(row_upstream)
+    set_smoothing(&c, smoothing)
     c.row_loss = NULL
     if reduction == NONE:
         c.row_loss = <char*>cnp.PyArray_DATA(row_loss)

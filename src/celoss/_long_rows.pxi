@@ -11,7 +11,8 @@ cdef enum Phase:
 
 cdef struct Piece:
     # What one piece adds to its row; of a row's first piece, the merged row.
-    double maximum, rest, rest_low, mass, blend_gap, inverse, inverse_low, log_sum, coefficient, subtracted
+    double maximum, rest, rest_low, mass, mass_low, gap, gap_low, inverse, inverse_low, log_sum
+    double coefficient, coefficient_low, subtracted, subtracted_low
     double infinite                 # for logsumexp, see `infinite_sum`
     Py_ssize_t where                # of the maximum in the piece; -1 where the row's comes first in another
 
@@ -41,7 +42,7 @@ cdef void run_piece(const LongRows* job, Py_ssize_t block, char* scratch, real* 
     cdef Blend[real] blend
     cdef Matrix where
     cdef bint want_grad = c.g.at != NULL
-    cdef bint blended = c.soft or c.smoothing > 0
+    cdef bint blended = c.options.blended
     cdef bint direct_x = is_direct(&c.x, kind)
     cdef bint direct_g = want_grad and is_direct(&c.g, kind)
     # Exponentials wait in the gradient's place where they can be stored there; elsewhere they are computed again.
@@ -70,19 +71,12 @@ cdef void run_piece(const LongRows* job, Py_ssize_t block, char* scratch, real* 
         else:
             ops.load_tile(&where, &x)
     if blended and job.phase != MAXIMUM:
-        blend.q = NULL
-        blend.w = c.class_weight
-        if blend.w != NULL:
-            blend.w += first
-        blend.keep = 0
-        blend.add = c.smoothing / c.classes
         if c.soft:
-            blend.keep = 1 - c.smoothing
             where = piece_at(&c.q, c, n, first)
             ops.load_tile(&where, &q)
-            blend.q = q.at
-            blend.q_row_stride = q.row_stride
-            blend.q_class_stride = 1
+        set_blend(c, &blend, &q if c.soft else NULL)
+        if blend.w != NULL:
+            blend.w += first
 
     if job.phase == MAXIMUM:
         ops.maximum(&x, m, &piece.where)
@@ -91,7 +85,12 @@ cdef void run_piece(const LongRows* job, Py_ssize_t block, char* scratch, real* 
     m[0] = <real>row.maximum
     if job.phase == EXP_SUM:
         if blended:
-            ops.blend_sums(&x, &blend, m, &piece.mass, &piece.blend_gap)
+            ops.blend_sums(&x, &blend, m, &r.blend)
+            piece.mass = r.blend.mass[0]
+            piece.gap = r.blend.gap[0]
+            if real is double:
+                piece.mass_low = r.blend.mass_low[0]
+                piece.gap_low = r.blend.gap_low[0]
         if not stored:
             e.at = NULL
         ops.exp_sum(&x, &e, m, &piece.where, NULL, NULL, NULL, 0, &r.sums)
@@ -112,10 +111,14 @@ cdef void run_piece(const LongRows* job, Py_ssize_t block, char* scratch, real* 
         ops.exp_sum(&x, &e, m, &piece.where, NULL, NULL, NULL, 0, &r.sums)
     r.sums.inverse[0] = row.inverse
     r.sums.inverse_low[0] = row.inverse_low
-    r.coefficient[0] = row.coefficient
-    ops.scale(&e, &e, r.coefficient, &r.sums, NULL, NULL, NULL)
+    r.results.coefficient[0] = row.coefficient
+    r.results.coefficient_low[0] = row.coefficient_low
+    r.results.subtracted[0] = row.subtracted
+    r.results.subtracted_low[0] = row.subtracted_low
     if blended:
-        ops.subtract(&e, &blend, &row.subtracted)
+        ops.scale_blended(&e, &e, &r.results, &r.sums, &blend)
+    else:
+        ops.scale(&e, &e, r.results.coefficient, r.results.coefficient_low, &r.sums, NULL, NULL, NULL)
     if not stored:
         where = piece_at(&c.g, c, n, first)
         ops.store_tile(&e, &where)
@@ -144,14 +147,25 @@ cdef void begin_long_row(LongRows* job, Py_ssize_t n) noexcept nogil:
     row.maximum = m
 
 
+cdef inline void add_exactly(double* sum, double* low, double more, double more_low) noexcept nogil:
+    """sum + low += more + more_low; the rounding error goes to `low` (no error is known of an infinite sum)."""
+    cdef double total = sum[0] + more, seen = total - sum[0]
+    cdef double error = (sum[0] - (total - seen)) + (more - seen) + (low[0] + more_low)
+    sum[0] = total
+    low[0] = 0
+    if error == error:
+        sum[0] = total + error
+        low[0] = error - (sum[0] - total)
+
+
 cdef double end_long_row(LongRows* job, Py_ssize_t n, Rows* r, real x_target, real* kind) noexcept nogil:
-    """After EXP_SUM: merge the pieces in their order, finish the row; its loss. Puts the target's gradient in r.at_target."""
+    """After EXP_SUM: merge the pieces in their order, finish the row; its loss. Puts the target's gradient in r.results."""
     cdef Call* c = job.call
     cdef const BlockOps[real]* ops = ops_of(kind)
     cdef Piece* row = job.piece + n * job.pieces
     cdef real m = <real>row.maximum, e_target = 0
     cdef Tile[real] one
-    cdef double rest = row.rest, low = row.rest_low, rest_seen, total
+    cdef RowResults* results = &r.results
     cdef Py_ssize_t p
     one.rows = 1
     one.classes = 1
@@ -162,39 +176,39 @@ cdef double end_long_row(LongRows* job, Py_ssize_t n, Rows* r, real x_target, re
     r.where[0] = -1
     ops.exp_sum(&one, &one, &m, r.where, NULL, NULL, NULL, 0, &r.sums)
     (<real*>r.e_target)[0] = one.at[0]
-    r.mass[0] = row.mass
-    r.blend_gap[0] = row.blend_gap
+    r.sums.rest[0] = row.rest
+    r.sums.rest_low[0] = row.rest_low
+    r.blend.mass[0] = row.mass
+    r.blend.mass_low[0] = row.mass_low
+    r.blend.gap[0] = row.gap
+    r.blend.gap_low[0] = row.gap_low
     for p in range(1, job.pieces):
-        total = rest + row[p].rest
-        rest_seen = total - rest
-        low += (rest - (total - rest_seen)) + (row[p].rest - rest_seen) + row[p].rest_low
-        rest = total
-        r.mass[0] += row[p].mass
-        r.blend_gap[0] += row[p].blend_gap
-    r.sums.rest[0] = rest + low
-    r.sums.rest_low[0] = low - (r.sums.rest[0] - rest)
+        add_exactly(r.sums.rest, r.sums.rest_low, row[p].rest, row[p].rest_low)
+        add_exactly(r.blend.mass, r.blend.mass_low, row[p].mass, row[p].mass_low)
+        add_exactly(r.blend.gap, r.blend.gap_low, row[p].gap, row[p].gap_low)
     r.target[0] = 0 if c.soft else target_of_row(c, n)
-    r.some_ignored = False
     (<real*>r.maximum)[0] = m
     ops.log_rows(1, <real*>r.maximum, <real*>r.x_target, <real*>r.e_target, &r.sums)
     if c.operation:
-        r.coefficient[0] = 1
-        r.loss[0] = <double>m + r.sums.log_sum[0]
+        results.coefficient[0] = 1
+        results.loss[0] = <double>m + r.sums.log_sum[0]
         if m - m != 0:
-            r.loss[0] = row.infinite
+            results.loss[0] = row.infinite
             for p in range(1, job.pieces):
-                if row[p].infinite != row[p].infinite or row[p].infinite > r.loss[0]:
-                    r.loss[0] = row[p].infinite
+                if row[p].infinite != row[p].infinite or row[p].infinite > results.loss[0]:
+                    results.loss[0] = row[p].infinite
     else:
-        finish_rows(c, n, 1, r)
+        finish_rows(c, n, 1, r, kind)
     if c.row_loss != NULL:
-        put_losses(c, n, 1, r.loss)
+        put_losses(c, n, 1, results.loss)
     row.inverse = r.sums.inverse[0]
     row.inverse_low = r.sums.inverse_low[0]
     row.log_sum = r.sums.log_sum[0]
-    row.coefficient = r.coefficient[0]
-    row.subtracted = r.subtracted[0]
-    return r.loss[0]
+    row.coefficient = results.coefficient[0]
+    row.coefficient_low = results.coefficient_low[0]
+    row.subtracted = results.subtracted[0]
+    row.subtracted_low = results.subtracted_low[0]
+    return results.loss[0]
 
 
 cdef inline int64_t target_of_row(const Call* c, Py_ssize_t n) noexcept nogil:
@@ -237,10 +251,8 @@ cdef bint run_long_rows(Call* c, int limit, double* loss, real* kind) noexcept n
     one.at = &value
     loss[0] = 0
     if enough:
-        if c.target != NULL and c.target_size == 8:
-            seen = table.read_targets_i64(<const int64_t*>c.target, c.rows, c.ignore_index, c.classes, c.seen_target)
-        elif c.target != NULL:
-            seen = table.read_targets_i32(<const int32_t*>c.target, c.rows, c.ignore_index, c.classes, c.seen_target)
+        if c.target != NULL:
+            seen = read_targets(c, 0, c.rows, c.seen_target)
         if seen & SEEN_OUT_OF_RANGE:
             c.bad_row.store(0)
         if c.bad_row.load() < 0:
@@ -259,12 +271,12 @@ cdef bint run_long_rows(Call* c, int limit, double* loss, real* kind) noexcept n
             enough = enough and celoss_pool_run(work, &job, blocks, limit, scratch)
             for n in range(c.rows):
                 if c.seen_target[n] < 0:
-                    r.loss[0] = 0
+                    r.results.loss[0] = 0
                     if c.row_loss != NULL:
-                        put_losses(c, n, 1, r.loss)
+                        put_losses(c, n, 1, r.results.loss)
                     continue
                 loss[0] += end_long_row(&job, n, r, x_target[n], kind)
-                at_target[n] = r.at_target[0]
+                at_target[n] = r.results.at_target[0]
             if c.g.at != NULL:
                 job.phase = GRADIENT
                 enough = enough and celoss_pool_run(work, &job, blocks, limit, scratch)

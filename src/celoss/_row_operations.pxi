@@ -19,12 +19,8 @@ cdef struct RowWork:
     int64_t first[CELOSS_BLOCK_ROWS]        # class of the maximum
     Py_ssize_t where[CELOSS_BLOCK_ROWS]
     double maximum[CELOSS_BLOCK_ROWS]       # of the arithmetic type
-    double squares[CELOSS_BLOCK_ROWS]       # see `brier_rows`
-    double moment[CELOSS_BLOCK_ROWS]
     double factor[CELOSS_BLOCK_ROWS]
-    double mean[CELOSS_BLOCK_ROWS]
-    double at_first[CELOSS_BLOCK_ROWS]
-    double at_target[CELOSS_BLOCK_ROWS]
+    BrierRows brier
     double loss[CELOSS_BLOCK_ROWS]          # of a stretch of rows
     double block_loss[CELOSS_BLOCK_ROWS]    # of the whole block
 
@@ -34,7 +30,7 @@ cdef void zero_one_rows(const Call* c, Py_ssize_t n, Py_ssize_t rows, RowWork* w
     cdef Py_ssize_t i
     cdef double s
     for i in range(rows):
-        s = c.sample_weight[n + i] if c.sample_weight != NULL else 1.0
+        s = c.options.sample_weight[n + i] if c.options.sample_weight != NULL else 1.0
         if not c.soft and w.target[i] < 0:
             w.loss[i] = 0
         elif w.first[i] < 0:
@@ -43,70 +39,6 @@ cdef void zero_one_rows(const Call* c, Py_ssize_t n, Py_ssize_t rows, RowWork* w
             w.loss[i] *= s
         else:
             w.loss[i] = s if w.first[i] != w.target[i] else 0.0
-
-
-cdef void brier_rows(const Call* c, Py_ssize_t n, Py_ssize_t rows, RowWork* w, const Blend[real]* blend,
-                     const Tile[double]* e) noexcept nogil:
-    """Losses of a block's rows, and what the gradient's pass needs.
-
-    With u = s w_t, j the class of the maximum, d_c = p_c - q'_c, A = sum of d_c^2 and B = sum of p_c d_c over c != j:
-
-        1. d_j = p_j (1 - q'_j) - q'_j (1 - p_j), where 1 - p_j is the share of the others: nothing cancels as p_j -> 1
-        2. loss = u [A + d_j^2]
-        3. dx_k = 2 u p_k [d_k - S], S = p_j d_j + B; for k = j this is 2 u p_j [(1 - p_j) d_j - B]
-        4. for a class index t the sums were taken with q = 0: if t != j (so that p_t <= 1/2), d_t is p_t - 1 instead of
-           p_t; and dx_t = -2 p_t loss
-    """
-    cdef Py_ssize_t i, j
-    cdef double u, a, p, rest, p_t, d, q, squares, moment, keep = blend.keep, add = blend.add
-    cdef double uniform_rest = c.smoothing * (1.0 - 1.0 / <double>c.classes)
-    cdef RowSums* sums = &w.sums
-    cdef int64_t t
-    for i in range(rows):
-        t = w.target[i]
-        if not c.soft and t < 0:
-            w.loss[i] = 0
-            w.factor[i] = 0
-            w.mean[i] = 0
-            w.first[i] = -1
-            continue
-        u = c.sample_weight[n + i] if c.sample_weight != NULL else 1.0
-        if not c.soft and c.class_weight != NULL:
-            u *= c.class_weight[t]
-        a = 2 * u * c.factor * (c.upstream[n + i] if c.upstream != NULL else 1.0)
-        if w.first[i] < 0:
-            w.first[i] = 0                  # a row of NaN throughout
-        j = w.first[i]
-        if real is float:
-            rest = sums.rest[i] * sums.inverse[i]
-        else:
-            rest = sums.miss[i]
-        p = 1 - rest if rest < 0.5 else sums.unit[i] * sums.inverse[i]
-        squares = w.squares[i]
-        moment = w.moment[i]
-        if blend.q != NULL:
-            q = blend.q[i * blend.q_row_stride + j * blend.q_class_stride]
-            d = p * (keep * (1 - q) + uniform_rest) - (keep * q + add) * rest
-        elif t == j:
-            d = -rest
-        else:
-            d = p
-            p_t = e.at[i * e.row_stride + t * e.class_stride]
-            if real is float:
-                p_t *= sums.inverse[i]
-            squares += 1 - 2 * p_t
-            moment -= p_t
-        squares += d * d
-        w.loss[i] = u * squares
-        w.factor[i] = a
-        w.mean[i] = p * d + moment
-        w.at_first[i] = a * p * (rest * d - moment)
-        if blend.q == NULL:
-            if t == j:
-                w.at_first[i] = -a * p * squares
-                w.at_target[i] = w.at_first[i]
-            else:
-                w.at_target[i] = -a * p_t * squares
 
 
 cdef void operate_on_rows(const Call* c, Py_ssize_t n, Py_ssize_t outer, Py_ssize_t inner, Py_ssize_t rows,
@@ -120,7 +52,8 @@ cdef void operate_on_rows(const Call* c, Py_ssize_t n, Py_ssize_t outer, Py_ssiz
     cdef Tile[double] wide_e
     cdef Blend[real] blend
     cdef Matrix where
-    cdef Py_ssize_t i, tile_numbers
+    cdef RowOptions options
+    cdef Py_ssize_t i, tile_numbers, low
     cdef bint want_grad = c.g.at != NULL
     cdef bint direct_x = not c.few_classes and is_direct(&c.x, kind)
     cdef bint direct_g = not c.few_classes and want_grad and is_direct(&c.g, kind)
@@ -135,7 +68,8 @@ cdef void operate_on_rows(const Call* c, Py_ssize_t n, Py_ssize_t outer, Py_ssiz
         x.class_stride = (rows + CELOSS_LANE_GROUP - 1) // CELOSS_LANE_GROUP * CELOSS_LANE_GROUP
         tile_numbers = x.class_stride * c.classes
     if c.operation == BRIER:
-        tile_memory += tile_numbers * <Py_ssize_t>(sizeof(double) // sizeof(real))  # behind the exponentials
+        # Behind the exponentials, and for float64 their rounding errors.
+        tile_memory += 2 * tile_numbers
     x.at = tile_memory
     e = x
     q = x
@@ -152,7 +86,7 @@ cdef void operate_on_rows(const Call* c, Py_ssize_t n, Py_ssize_t outer, Py_ssiz
     if c.soft:
         where = matrix_at(&c.q, outer, inner)
         ops.load_tile(&where, &q)
-    elif c.operation == BRIER and c.smoothing > 0:
+    elif c.operation == BRIER and c.options.smoothing > 0:
         memset(q.at, 0, <size_t>tile_numbers * sizeof(real))
         for i in range(rows):
             if w.target[i] >= 0:
@@ -179,32 +113,24 @@ cdef void operate_on_rows(const Call* c, Py_ssize_t n, Py_ssize_t outer, Py_ssiz
         wide_e.row_stride = q.row_stride
         wide_e.class_stride = q.class_stride
         wide_e.at = <double*>(scratch + sizeof(RowWork))
-        blend.q = q.at if c.soft or c.smoothing > 0 else NULL
-        blend.q_row_stride = q.row_stride
-        blend.q_class_stride = q.class_stride
+        low = tile_numbers
+        set_blend(c, &blend, &q if c.options.blended else NULL)
         blend.w = NULL
-        blend.keep = 1 - c.smoothing
-        blend.add = c.smoothing / c.classes
-        if real is float:
-            table.brier_exp_f32(&x, &wide_e, m, w.first, w.sums.rest)
-            for i in range(rows):
-                w.sums.unit[i] = 1
-                w.sums.inverse[i] = 1 / (1 + w.sums.rest[i]) if w.first[i] >= 0 else NAN
-            table.brier_sums_f32(&x, m, &wide_e, &blend, w.first, &w.sums, w.squares, w.moment)
-        else:
-            ops.exp_sum(&x, &wide_e, m, w.where, NULL, NULL, NULL, ahead if direct_x else 0, &w.sums)
-            ops.log_rows(rows, m, m, m, &w.sums)
-            table.brier_sums_f64(&x, m, &wide_e, &blend, w.first, &w.sums, w.squares, w.moment)
-        brier_rows(c, n, rows, w, &blend, &wide_e)
+        options = options_of_rows(c, n, w.target)
+        ops.brier_exp(&x, &wide_e, low, m, w.first, &w.sums)
+        ops.brier_sums(&wide_e, low, &blend, w.first, &w.sums, &w.brier)
+        ops.brier_rows(&wide_e, low, &options, &blend, w.first, &w.sums, &w.brier, w.loss)
         if not want_grad:
             return
-        if real is float:
-            table.brier_gradient_f32(&x, m, &wide_e, &e, &blend, &w.sums, w.factor, w.mean)
-        else:
-            table.brier_gradient_f64(&x, m, &wide_e, &e, &blend, &w.sums, w.factor, w.mean)
-        ops.put(&e, w.first, w.at_first)
+        ops.brier_gradient(&wide_e, low, &e, &blend, &w.sums, &w.brier)
+        for i in range(rows):
+            if not c.soft and w.target[i] < 0:
+                w.first[i] = -1         # `put` makes it a row of zeros
+            elif w.first[i] < 0:
+                w.first[i] = 0          # a row of NaN throughout
+        ops.put(&e, w.first, w.brier.at_first)
         if blend.q == NULL:
-            ops.put(&e, w.target, w.at_target)
+            ops.put(&e, w.target, w.brier.at_target)
         if not direct_g:
             where = matrix_at(&c.g, outer, inner)
             ops.store_tile(&e, &where)
@@ -227,7 +153,7 @@ cdef void operate_on_rows(const Call* c, Py_ssize_t n, Py_ssize_t outer, Py_ssiz
     elif c.operation == SOFTMAX:
         for i in range(rows):
             w.factor[i] = 1.0
-        ops.scale(&e, &e, w.factor, &w.sums, NULL, NULL, NULL)
+        ops.scale(&e, &e, w.factor, NULL, &w.sums, NULL, NULL, NULL)
     if not direct_g:
         where = matrix_at(&c.g, outer, inner)
         ops.store_tile(&e, &where)
@@ -256,12 +182,7 @@ cdef double operate_on_block(const Call* c, Py_ssize_t n, Py_ssize_t rows, char*
         stretch = min(min(rows - done, c.inner_rows - inner), c.stretch_rows)
         seen = SEEN_KEPT
         if c.target != NULL:
-            if c.target_size == 8:
-                seen = table.read_targets_i64(<const int64_t*>c.target + n + done, stretch, c.ignore_index, c.classes,
-                                              w.target)
-            else:
-                seen = table.read_targets_i32(<const int32_t*>c.target + n + done, stretch, c.ignore_index, c.classes,
-                                              w.target)
+            seen = read_targets(c, n + done, stretch, w.target)
             if seen & SEEN_OUT_OF_RANGE:
                 c.bad_row.store(n + done)
                 return 0
@@ -309,13 +230,13 @@ cdef bint run_row_operation(Call* c, int limit, double* loss) noexcept nogil:
     cdef Py_ssize_t numbers_size = 0                # in scratch, of each number of a stretch
     cdef Py_ssize_t chunks, threads, tile_rows
     cdef size_t scratch
-    cdef bint ran, blended = c.soft or (c.operation == BRIER and c.smoothing > 0)
+    cdef bint ran, blended = c.soft or (c.operation == BRIER and c.options.smoothing > 0)
     if c.classes >> 48:
         return False  # a broadcast row, longer than any memory: the sizes below would overflow
     threads = max(<Py_ssize_t>1, min(<Py_ssize_t>limit, c.rows * c.classes // NUMBERS_PER_THREAD))
     if c.operation >= SOFTMAX and are_long_rows(c):
         return run_long_rows_of(c, <int>threads, loss)
-    c.few_classes = c.classes <= FEW_CLASSES
+    c.few_classes = c.classes <= (FEW_CLASSES_OF_SUMS if c.operation == LOGSUMEXP else FEW_CLASSES)
     c.block_rows = max(<Py_ssize_t>1, min(<Py_ssize_t>CELOSS_BLOCK_ROWS, BLOCK_BYTES // (c.classes * size)))
     if c.few_classes:
         c.block_rows = max(<Py_ssize_t>CELOSS_LANE_GROUP, c.block_rows // CELOSS_LANE_GROUP * CELOSS_LANE_GROUP)
@@ -331,7 +252,7 @@ cdef bint run_row_operation(Call* c, int limit, double* loss) noexcept nogil:
     elif needs_tile(c):
         numbers_size = size
     if c.operation == BRIER:
-        numbers_size += 8
+        numbers_size += 2 * size
     tile_rows = c.stretch_rows + (CELOSS_LANE_GROUP if c.few_classes else 0)
     scratch = sizeof(RowWork) + <size_t>(tile_rows * c.classes * numbers_size)
     c.chunk_loss = <double*>malloc(<size_t>(chunks + 1) * sizeof(double))

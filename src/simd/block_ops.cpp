@@ -1,10 +1,14 @@
 // block_ops.cpp: the block operations of block_ops.h, compiled once per level. Exports one symbol: the level's table.
 //
-// Includes exp_log.hpp, tiles.hpp, vector.hpp and block_ops.h; no standard header with code in it.
+// Includes its fellows in this folder; no standard header with code in it.
 #include "block_ops.h"
+#include "blend.hpp"
+#include "brier.hpp"
 #include "elementary.hpp"
 #include "elementwise.hpp"
 #include "exp_log.hpp"
+#include "number.hpp"
+#include "row_formulas.hpp"
 #include "softmax_ops.hpp"
 #include "tiles.hpp"
 
@@ -18,10 +22,6 @@ CELOSS_INLINE void keep_in_memory() { __asm__ volatile("" ::: "memory"); }
 
 // Into the cache, to be written soon.
 CELOSS_INLINE void prefetch(const void* at) { __builtin_prefetch(at, 1, 3); }
-
-// The float64 lanes of rows i and on of an array of T.
-CELOSS_INLINE F64 wide(const double* from) { return load(from); }
-CELOSS_INLINE F64 wide(const float* from) { return widen_half(from); }
 
 // The running sum of exponentials: their values in float64 (for float64 with the rounding errors of the sum), and apart
 // from them their own rounding errors, which a row dominated by one of them would otherwise show.
@@ -78,27 +78,10 @@ template <> struct ExpSum<double> {
         store(sums->rest + row, sum);
         store(sums->rest_low + row, lost);
     }
-    // The lanes one after the other, their rounding errors apart.
-    CELOSS_INLINE double total(double* low) const {
-        double high = sum[0], rest = sum_lanes<double>(lost);
-        for (int i = 1; i < lanes_of<double>(); ++i) {
-            double next = high + sum[i], seen = next - high;
-            rest += (high - (next - seen)) + (sum[i] - seen);
-            high = next;
-        }
-        const double both = high + rest;
-        *low = rest - (both - high);
-        return both;
-    }
+    CELOSS_INLINE double total(double* low) const { return add_lanes(HighLow(sum, lost), low); }
 };
 
 template <class T> CELOSS_INLINE typename VectorOf<T>::V minus_infinity() { return splat<T>(-__builtin_inff()); }
-
-template <class T> CELOSS_INLINE typename VectorOf<T>::M lane_numbers() {
-    typename VectorOf<T>::M numbers;
-    for (int i = 0; i < lanes_of<T>(); ++i) numbers[i] = i;
-    return numbers;
-}
 
 // ---- one row: class after class -----------------------------------------------------------------------------------------
 
@@ -209,16 +192,14 @@ double row_exp_sum(const T* x, T* e, ptrdiff_t classes, T m, T unit, ptrdiff_t w
 }
 
 // a * e with a in two parts, so that only the product rounds; below the smallest normal number: 0.
-template <class T> constexpr T smallest_normal() { return sizeof(T) == 4 ? (T)0x1p-126 : (T)0x1p-1022; }
-
 template <class T> struct RowFactor {
     typedef typename VectorOf<T>::V V;
     V high, low, smallest;
 
     // One row's, in all lanes.
     CELOSS_INLINE RowFactor(T h, T l, T s) : high(splat<T>(h)), low(splat<T>(l)), smallest(splat<T>(s)) {}
-    // a * inverse of the row's sum, of the rows from `row` on, one a lane.
-    CELOSS_INLINE RowFactor(const double* a, const RowSums* sums, ptrdiff_t row) {
+    // a * inverse of the row's sum, of the rows from `row` on, one a lane; a_low may be null.
+    CELOSS_INLINE RowFactor(const double* a, const double* a_low, const RowSums* sums, ptrdiff_t row) {
         constexpr int W = lanes_of<double>();
         const F64 a0 = load(a + row), inverse0 = load(sums->inverse + row), factor0 = a0 * inverse0;
         if constexpr (sizeof(T) == 4) {
@@ -228,6 +209,7 @@ template <class T> struct RowFactor {
         } else {
             high = factor0;
             low = fma(a0, load(sums->inverse_low + row), remainder_of(-factor0, -a0, inverse0));
+            if (a_low) low = fma(load(a_low + row), inverse0, low);
         }
         low = select(low - low == V{}, low, V{});  // an infinite or NaN factor has no low part
         smallest = smallest_normal<T>() / absolute(high);
@@ -242,12 +224,31 @@ template <class T> struct RowFactor {
 #endif
         return select(e < smallest, V{}, fma(e, high, e * low));
     }
+    // times(e) - minus.
+    CELOSS_INLINE V times_less(V e, Parts<V> minus) const {
+#if !defined(__FMA__) && !defined(__aarch64__)
+        if constexpr (sizeof(T) == 4) {
+            const F64 p0 = widen_low(e) * (widen_low(high) + widen_low(low)) - (widen_low(minus.high) + widen_low(minus.low));
+            const F64 p1 =
+                widen_high(e) * (widen_high(high) + widen_high(low)) - (widen_high(minus.high) + widen_high(minus.low));
+            return select(e < smallest, -minus.high, narrow(p0, p1));
+        }
+#endif
+        return select(e < smallest, -minus.high, fma(e, high, -minus.high) + fma(e, low, -minus.low));
+    }
 };
 
-template <class T, bool MINUS> void row_scale_by(const T* e, T* g, ptrdiff_t classes, const RowFactor<T>& factor, T minus) {
+// A float64 in two parts of T.
+template <class T> CELOSS_INLINE Parts<typename VectorOf<T>::V> in_parts(double a) {
+    const T high = (T)a, low = (T)(a - (double)high);
+    return {splat<T>(high), splat<T>(low == low ? low : T(0))};
+}
+
+template <class T, bool MINUS> void row_scale_by(const T* e, T* g, ptrdiff_t classes, const RowFactor<T>& factor, double minus) {
     typedef typename VectorOf<T>::V V;
     constexpr int W = lanes_of<T>();
-    const auto scaled = [&](V v) CELOSS_LAMBDA_INLINE { return MINUS ? factor.times(v) - splat<T>(minus) : factor.times(v); };
+    const Parts<V> less = in_parts<T>(minus);
+    const auto scaled = [&](V v) CELOSS_LAMBDA_INLINE { return MINUS ? factor.times_less(v, less) : factor.times(v); };
     ptrdiff_t j = 0;
     for (; j + 4 * W <= classes; j += 4 * W)
         UNROLL_4 for (int k = 0; k < 4; ++k) store(g + j + k * W, scaled(load(e + j + k * W)));
@@ -341,34 +342,43 @@ void lanes_exp_sum(const Tile<T>& x, const Tile<T>& e, const T* m, const int64_t
     }
 }
 
-// Per-row float64s from `from` on, one a lane of T.
+// Per-row float64s from `from` on, one a lane of T; and in two parts of T.
 template <class T> CELOSS_INLINE typename VectorOf<T>::V load_narrowed(const double* from) {
     if constexpr (sizeof(T) == 4) return narrow(load(from), load(from + lanes_of<double>()));
     else return load(from);
 }
+template <class T> CELOSS_INLINE Parts<typename VectorOf<T>::V> load_parts(const double* from) {
+    const auto high = load_narrowed<T>(from);
+    if constexpr (sizeof(T) == 8) {
+        return {high, F64{}};
+    } else {
+        const F32 low = narrow(load(from) - widen_low(high), load(from + lanes_of<double>()) - widen_high(high));
+        return {high, select(low == low, low, F32{})};
+    }
+}
 
 template <class T, bool MINUS, bool TARGET>
-void lanes_scale(const Tile<T>& e, const Tile<T>& g, const double* a, const RowSums* sums, const double* minus,
-                 const int64_t* target, const double* at_target) {
+void lanes_scale(const Tile<T>& e, const Tile<T>& g, const double* a, const double* a_low, const RowSums* sums,
+                 const double* minus, const int64_t* target, const double* at_target) {
     typedef typename VectorOf<T>::V V;
     typedef typename VectorOf<T>::M M;
     typedef typename VectorOf<T>::Int Int;
     constexpr int W = lanes_of<T>();
     for (ptrdiff_t i = 0; i < e.rows; i += W) {
-        const RowFactor<T> factor(a, sums, i);
-        const V less = MINUS ? load_narrowed<T>(minus + i) : V{};
-        M wanted{};
+        const RowFactor<T> factor(a, a_low, sums, i);
+        const Parts<V> less = MINUS ? load_parts<T>(minus + i) : Parts<V>{};
+        M wanted{}, ignored{};
         V there{};
         if (TARGET) {
             wanted = load_targets<T>(target + i);
+            ignored = wanted < 0;
             there = load_narrowed<T>(at_target + i);
         }
         const T* from = e.at + i;
         T* to = g.at + i;
         for (ptrdiff_t j = 0; j < e.classes; ++j, from += e.class_stride, to += g.class_stride) {
-            V v = factor.times(load(from));
-            if (MINUS) v -= less;
-            if (TARGET) v = select(wanted == (Int)j, there, v);
+            V v = MINUS ? factor.times_less(load(from), less) : factor.times(load(from));
+            if (TARGET) v = without(select(wanted == (Int)j, there, v), ignored);
             store(to, v);
         }
     }
@@ -433,49 +443,6 @@ void exp_sum(const Tile<T>* x, const Tile<T>* e, const T* m, const ptrdiff_t* wh
     }
 }
 
-// A float64 as it is once stored in the arithmetic type.
-template <class T> CELOSS_INLINE F64 wide_stored(F64 v) {
-    if constexpr (sizeof(T) == 4) return widen_low(narrow(v, v));
-    else return v;
-}
-
-// Rows past n up to the vector's width are computed from whatever is there, and not used.
-template <class T> void log_rows(ptrdiff_t n, const T* m, const T* x_t, const T* e_t, RowSums* sums) {
-    constexpr int W = lanes_of<double>();
-    for (ptrdiff_t i = 0; i < n; i += W) {
-        const F64 rest = load(sums->rest + i), alone = wide_stored<T>(load(sums->unit + i));
-        // A maximum without others has the probability 1, exactly: the unit is then its exponential as stored.
-        const M64 has_others = rest != 0.0;
-        const F64 unit = select(has_others, load(sums->unit + i), alone), total = unit + rest, inverse = 1.0 / total;
-        const F64 top = wide(m + i), at_target = wide(x_t + i), gap = top - at_target;
-        store(sums->inverse + i, inverse);
-        F64 log_sum, gap_low{}, unit_low{};
-        if constexpr (sizeof(T) == 4) {
-            log_sum = log1p_ratio<false>({rest, F64{}}, {unit, F64{}});
-        } else {
-            const HighLow rest2 = {rest, load(sums->rest_low + i)},
-                          unit2 = {unit, select(has_others, load(sums->unit_low + i), F64{})};
-            unit_low = unit2.low;
-            log_sum = log1p_ratio<true>(rest2, unit2);
-            const F64 total_low = two_sum(unit, rest).low + rest2.low + unit2.low;
-            store(sums->inverse_low + i, (remainder_of(F64{} + 1.0, inverse, total) - inverse * total_low) * inverse);
-            gap_low = two_sum(top, -at_target).low;
-            gap_low = select(gap_low == gap_low, gap_low, F64{});  // where the gap is infinite
-        }
-        store(sums->log_sum + i, log_sum);
-        store(sums->nll + i, gap + (log_sum + gap_low));
-        // The target that attains the maximum is not among the others; the maximum itself is, elsewhere.
-        const F64 of_maximum = select(gap == F64{}, F64{}, unit - wide(e_t + i)), others = rest + of_maximum;
-        F64 miss = others * inverse;
-        if constexpr (sizeof(T) == 8) {
-            const F64 lost = two_sum(rest, of_maximum).low + load(sums->rest_low + i) + select(gap == F64{}, F64{}, unit_low);
-            const F64 low = fma(others, load(sums->inverse_low + i), lost * inverse) - remainder_of(miss, others, inverse);
-            miss += select(low == low, low, F64{});
-        }
-        store(sums->miss + i, miss);
-    }
-}
-
 template <class T> void put(const Tile<T>* g, const int64_t* target, const double* at_target) {
     for (ptrdiff_t i = 0; i < g->rows; ++i) {
         T* row = g->at + i * g->row_stride;
@@ -486,17 +453,17 @@ template <class T> void put(const Tile<T>* g, const int64_t* target, const doubl
 }
 
 template <class T>
-void scale(const Tile<T>* e, const Tile<T>* g, const double* a, const RowSums* sums, const double* minus, const int64_t* target,
-           const double* at_target) {
+void scale(const Tile<T>* e, const Tile<T>* g, const double* a, const double* a_low, const RowSums* sums, const double* minus,
+           const int64_t* target, const double* at_target) {
     constexpr int W = lanes_of<T>();
     if (e->class_stride != 1) {
         const auto lanes = minus    ? target ? lanes_scale<T, true, true> : lanes_scale<T, true, false>
                            : target ? lanes_scale<T, false, true>
                                     : lanes_scale<T, false, false>;
-        return lanes(*e, *g, a, sums, minus, target, at_target);
+        return lanes(*e, *g, a, a_low, sums, minus, target, at_target);
     }
     for (ptrdiff_t first = 0; first < e->rows; first += W) {
-        const RowFactor<T> factors(a, sums, first);
+        const RowFactor<T> factors(a, a_low, sums, first);
         T high[W], low[W], smallest[W];
         store(high, factors.high);
         store(low, factors.low);
@@ -505,144 +472,11 @@ void scale(const Tile<T>* e, const Tile<T>* g, const double* a, const RowSums* s
             const RowFactor<T> factor(high[i - first], low[i - first], smallest[i - first]);
             const T* from = e->at + i * e->row_stride;
             T* to = g->at + i * g->row_stride;
-            if (minus) row_scale_by<T, true>(from, to, e->classes, factor, (T)minus[i]);
-            else row_scale_by<T, false>(from, to, e->classes, factor, T(0));
+            if (minus) row_scale_by<T, true>(from, to, e->classes, factor, minus[i]);
+            else row_scale_by<T, false>(from, to, e->classes, factor, 0.0);
         }
     }
     if (target) put(g, target, at_target);
-}
-
-// The first `count` of an array of float64, in T.
-template <class T> CELOSS_INLINE typename VectorOf<T>::V narrowed_first(const double* from, int count) {
-    constexpr int half = lanes_of<double>();
-    if constexpr (sizeof(T) == 8) {
-        return load_first(from, count, 0.0);
-    } else {
-        const F64 low = count >= half ? load(from) : load_first(from, count, 0.0);
-        return narrow(low, count > half ? load_first(from + half, count - half, 0.0) : F64{});
-    }
-}
-
-template <class T> void subtract(const Tile<T>* g, const Blend<T>* blend, const double* b) {
-    typedef typename VectorOf<T>::V V;
-    constexpr int W = lanes_of<T>();
-    const V keep = splat<T>((T)blend->keep), add = splat<T>((T)blend->add);
-    const bool by_class = g->class_stride == 1;
-    const ptrdiff_t outer = by_class ? g->rows : g->classes, inner = by_class ? g->classes : g->rows;
-    const ptrdiff_t g_stride = by_class ? g->row_stride : g->class_stride;
-    const ptrdiff_t q_stride = by_class ? blend->q_row_stride : blend->q_class_stride;
-    for (ptrdiff_t o = 0; o < outer; ++o) {
-        T* to = g->at + o * g_stride;
-        const T* q = blend->q ? blend->q + o * q_stride : nullptr;
-        for (ptrdiff_t i = 0; i < inner; i += W) {
-            const int count = (int)(inner - i < W ? inner - i : W);
-            V share = q ? fma(load_first(q + i, count, T(0)), keep, add) : keep + add;
-            V factor;
-            if (by_class) {
-                if (blend->w) share *= narrowed_first<T>(blend->w + i, count);
-                factor = splat<T>((T)b[o]);
-            } else {
-                if (blend->w) share *= splat<T>((T)blend->w[o]);
-                T lane[W] = {};
-                for (int k = 0; k < count; ++k) lane[k] = (T)b[i + k];
-                factor = load(lane);
-            }
-            store_first(to + i, count, load_first(to + i, count, T(0)) - factor * share);
-        }
-    }
-}
-
-// Sums in float64, which for float64 terms keep their rounding errors.
-template <class T> struct WideSum {
-    F64 sum{};
-    CELOSS_INLINE void add(F64 v) { sum += v; }
-    CELOSS_INLINE F64 total() const { return sum; }
-};
-template <> struct WideSum<double> {
-    F64 sum{}, error{};
-    CELOSS_INLINE void add(F64 v) {
-        HighLow both = two_sum(sum, v);
-        sum = both.high;
-        error += select(both.low == both.low, both.low, F64{});  // no error is known of an infinite sum
-    }
-    CELOSS_INLINE F64 total() const { return sum + error; }
-};
-
-// The float64 lanes of the first `count` of an array of T.
-template <class T> CELOSS_INLINE F64 wide_first(const T* from, int count, T rest) {
-    T lane[lanes_of<double>()];
-    for (int k = 0; k < lanes_of<double>(); ++k) lane[k] = k < count ? from[k] : rest;
-    return wide(lane);
-}
-
-// What a vector of numbers adds to mass and gap; 0 * inf counts 0. Without probabilities and weights, what every class has in
-// common is multiplied at the end (see common_share).
-struct Blended {
-    F64 mass, gap;
-};
-template <bool Q, bool WEIGHT> CELOSS_INLINE Blended blended(F64 distance, F64 probability, F64 weight, F64 keep, F64 add) {
-    if (!Q && !WEIGHT) return {F64{}, distance};
-    F64 share = Q ? fma(probability, keep, add) : add;
-    if (WEIGHT) share *= weight;
-    return {share, select(share == 0.0, F64{}, share * distance)};
-}
-template <bool Q, bool WEIGHT> CELOSS_INLINE double common_share(double add) { return Q || WEIGHT ? 1.0 : add; }
-
-// Of one row. All in float64: m - x, the weight and the product would else show three roundings, of one sign in all classes
-// where logits are equal.
-template <class T, bool Q, bool WEIGHT>
-void row_blend_sums(const T* x, const T* q, const Blend<T>* with, ptrdiff_t classes, T m, double* mass, double* gap) {
-    constexpr int W = lanes_of<double>();
-    const F64 top = splat((double)m), add = splat(with->add), keep = splat(with->keep);
-    WideSum<T> mass_sum, gap_sum;
-    ptrdiff_t j = 0;
-    for (; j + 4 * W <= classes; j += 4 * W) {
-        Blended b[4];
-        UNROLL_4 for (int k = 0; k < 4; ++k) b[k] = blended<Q, WEIGHT>(top - wide(x + j + k * W), Q ? wide(q + j + k * W) : F64{},
-                                                                       WEIGHT ? load(with->w + j + k * W) : F64{}, keep, add);
-        if (Q) mass_sum.add((b[0].mass + b[1].mass) + (b[2].mass + b[3].mass));
-        gap_sum.add((b[0].gap + b[1].gap) + (b[2].gap + b[3].gap));
-    }
-    for (; j < classes; j += W) {
-        const int count = (int)(classes - j < W ? classes - j : W);
-        Blended b = blended<Q, WEIGHT>(top - wide_first(x + j, count, m), Q ? wide_first(q + j, count, T(0)) : F64{},
-                                       WEIGHT ? load_first(with->w + j, count, 0.0) : F64{}, keep, add);
-        if (Q) mass_sum.add(select(lane_numbers<double>() < count, b.mass, F64{}));
-        gap_sum.add(select(lane_numbers<double>() < count, b.gap, F64{}));
-    }
-    *mass = sum_lanes<double>(mass_sum.total());
-    *gap = sum_lanes<double>(gap_sum.total()) * common_share<Q, WEIGHT>(with->add);
-}
-
-template <class T, bool Q, bool WEIGHT>
-void blend_sums_of(const Tile<T>& x, const Blend<T>* with, const T* m, double* mass, double* gap) {
-    if (x.class_stride == 1) {
-        for (ptrdiff_t i = 0; i < x.rows; ++i)
-            row_blend_sums<T, Q, WEIGHT>(x.at + i * x.row_stride, Q ? with->q + i * with->q_row_stride : nullptr, with, x.classes,
-                                         m[i], mass + i, gap + i);
-        return;
-    }
-    const F64 add = splat(with->add), keep = splat(with->keep);
-    for (ptrdiff_t i = 0; i < x.rows; i += lanes_of<double>()) {
-        const F64 top = wide(m + i);
-        WideSum<T> mass_sum, gap_sum;
-        const T* from = x.at + i;
-        for (ptrdiff_t j = 0; j < x.classes; ++j, from += x.class_stride) {
-            const Blended b = blended<Q, WEIGHT>(top - wide(from), Q ? wide(with->q + j * with->q_class_stride + i) : F64{},
-                                                 WEIGHT ? splat(with->w[j]) : F64{}, keep, add);
-            if (Q) mass_sum.add(b.mass);
-            gap_sum.add(b.gap);
-        }
-        store(mass + i, mass_sum.total());
-        store(gap + i, gap_sum.total() * common_share<Q, WEIGHT>(with->add));
-    }
-}
-
-template <class T> void blend_sums(const Tile<T>* x, const Blend<T>* with, const T* m, double* mass, double* gap) {
-    const auto sums = with->q   ? with->w ? blend_sums_of<T, true, true> : blend_sums_of<T, true, false>
-                      : with->w ? blend_sums_of<T, false, true>
-                                : blend_sums_of<T, false, false>;
-    sums(*x, with, m, mass, gap);
 }
 
 template <class I> ptrdiff_t count_other_than(const I* target, ptrdiff_t n, int64_t value) {
@@ -671,9 +505,10 @@ template <class I> int read_targets(const I* target, ptrdiff_t n, int64_t ignore
 }
 
 template <class T> constexpr BlockOps<T> operations() {
-    return {maximum<T>,    exp_sum<T>,     log_rows<T>,   scale<T>,           put<T>,       subtract<T>,
-            blend_sums<T>, load_tile<T>,   store_tile<T>, log_probability<T>, argmax<T>,    mass_without<T>,
-            sigmoid<T>,    log_sigmoid<T>, binary<T>,     load_labels<T>,     elementary<T>};
+    return {maximum<T>,      exp_sum<T>,     log_rows<T>,       scale<T>,      scale_blended<T>,   put<T>,
+            blend_sums<T>,   finish_rows<T>, load_tile<T>,      store_tile<T>, log_probability<T>, argmax<T>,
+            mass_without<T>, sigmoid<T>,     log_sigmoid<T>,    binary<T>,     load_labels<T>,     brier_exp<T>,
+            brier_sums<T>,   brier_rows<T>,  brier_gradient<T>, elementary<T>};
 }
 
 }  // namespace
@@ -681,5 +516,4 @@ template <class T> constexpr BlockOps<T> operations() {
 extern const BlockOpsTable CELOSS_TABLE;
 const BlockOpsTable CELOSS_TABLE = {
     CELOSS_LEVEL_NAME,         operations<float>(),   operations<double>(),  count_other_than<int64_t>,
-    count_other_than<int32_t>, read_targets<int64_t>, read_targets<int32_t>, brier_exp_f32,
-    brier_sums<float>,         brier_sums<double>,    brier_gradient<float>, brier_gradient<double>};
+    count_other_than<int32_t>, read_targets<int64_t>, read_targets<int32_t>, sum_of_weights};

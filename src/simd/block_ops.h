@@ -1,6 +1,8 @@
 // block_ops.h: the contract between the kernels (_kernels.pyx) and the vector code: one table of block operations per level.
 //
-// A block operation works on a few rows at a time, small enough for the cache, and never sees Python, threads or options.
+// A block operation works on a few rows at a time, small enough for the cache, and never sees Python or threads. Arrays with a
+// number for each row have room up to the next multiple of CELOSS_LANE_GROUP, where anything may stand and be overwritten; but
+// not the options, which are the user's.
 // Includes <stddef.h> and <stdint.h> only.
 #pragma once
 
@@ -29,16 +31,15 @@ struct Matrix {
     int storage;
 };
 
-// Probabilities as targets, in the form they enter the loss: w_c * (keep * q_ic + add). No q: q = 1. No w: w = 1.
+// Probabilities as targets, in the form they enter the loss: w_c * (keep * q_ic + add). No q: q = 0. No w: w = 1.
 template <class T> struct Blend {
     const T* q;
     ptrdiff_t q_row_stride, q_class_stride;
     const double* w;
-    double keep, add;
+    double keep, add, keep_low, add_low;
 };
 
-// What is known of each row of a block, in float64. Arrays may be read and written up to the next multiple of
-// CELOSS_LANE_GROUP. The *_low are rounding errors, kept where arithmetic is float64.
+// What is known of each row of a block, in float64. The *_low are rounding errors, kept where arithmetic is float64.
 enum { CELOSS_BLOCK_ROWS = 256 };
 struct RowSums {
     double rest[CELOSS_BLOCK_ROWS];     // sum of the exponentials but one maximum's
@@ -47,7 +48,45 @@ struct RowSums {
     double inverse[CELOSS_BLOCK_ROWS];  // 1 / (unit + rest)
     double nll[CELOSS_BLOCK_ROWS];      // -log p_t = (m - x_t) + log_sum
     double miss[CELOSS_BLOCK_ROWS];     // 1 - p_t, from the exponentials of the others
-    double rest_low[CELOSS_BLOCK_ROWS], unit_low[CELOSS_BLOCK_ROWS], inverse_low[CELOSS_BLOCK_ROWS];
+    double rest_low[CELOSS_BLOCK_ROWS], unit_low[CELOSS_BLOCK_ROWS], log_sum_low[CELOSS_BLOCK_ROWS];
+    double inverse_low[CELOSS_BLOCK_ROWS], nll_low[CELOSS_BLOCK_ROWS], miss_low[CELOSS_BLOCK_ROWS];
+};
+
+// What smoothing or probabilities v_ic = w_c (keep q_ic + add) need of the logits. 0 * inf counts 0.
+struct BlendSums {
+    double mass[CELOSS_BLOCK_ROWS];  // sum of v_ic
+    double gap[CELOSS_BLOCK_ROWS];   // sum of v_ic (m_i - x_ic)
+    double mass_low[CELOSS_BLOCK_ROWS], gap_low[CELOSS_BLOCK_ROWS];
+};
+
+// What enters the loss of some rows beside their logits: of each row, or of each class (null: 1), and of all.
+struct RowOptions {
+    const int64_t* target;  // -1: ignored; null: probabilities
+    const double *sample_weight, *upstream, *class_weight;
+    double factor;     // of the gradient
+    int blended;       // smoothing or probabilities
+    double smoothing;  // keep = 1 - smoothing and add = smoothing / classes, with their rounding errors:
+    double keep, add, keep_low, add_low;
+};
+
+// A block's losses, and what its gradients are made of: dx_k = coefficient p_k - subtracted v_k, and at the target.
+struct RowResults {
+    double loss[CELOSS_BLOCK_ROWS];
+    double coefficient[CELOSS_BLOCK_ROWS];
+    double subtracted[CELOSS_BLOCK_ROWS];
+    double at_target[CELOSS_BLOCK_ROWS];
+    double coefficient_low[CELOSS_BLOCK_ROWS], subtracted_low[CELOSS_BLOCK_ROWS];
+};
+
+// What the Brier score needs of each row. With p_c the probabilities, d_c = p_c - q'_c and j the class of the maximum:
+struct BrierRows {
+    double squares[CELOSS_BLOCK_ROWS];  // sum of d_c^2 over c != j
+    double moment[CELOSS_BLOCK_ROWS];   // sum of p_c d_c over c != j
+    double mean[CELOSS_BLOCK_ROWS];     // the gradient is factor p_k (d_k - mean)
+    double factor[CELOSS_BLOCK_ROWS];
+    double at_first[CELOSS_BLOCK_ROWS];  // and at j
+    double at_target[CELOSS_BLOCK_ROWS];
+    double squares_low[CELOSS_BLOCK_ROWS], moment_low[CELOSS_BLOCK_ROWS], mean_low[CELOSS_BLOCK_ROWS];
 };
 
 // n binary scores z and labels y, one after another, and what else enters their loss (formulas: elementwise.hpp).
@@ -57,6 +96,7 @@ template <class T> struct BinaryBlock {
     ptrdiff_t n;
     const T *z, *y;
     double keep, add, factor;                      // y' = keep y + add; the gradient is scaled by factor
+    double keep_low, add_low;                      // rounding errors
     const double *weight, *pos_weight, *upstream;  // null: 1
     T *loss, *grad;                                // null: not wanted; grad may be z
     int bad_weight;                                // set where a weight is not finite and >= 0
@@ -70,7 +110,8 @@ enum Elementary {
     EXP_OF_MAXIMUM = 3,
     LOG1P_RATIO = 4,
     LOG1P_RATIO_EXACT = 5,
-    EXP_OF_DISTANCE = 6
+    EXP_OF_DISTANCE = 6,
+    EXP_OF_DIFFERENCE = 7
 };
 
 template <class T> struct BlockOps {
@@ -90,19 +131,24 @@ template <class T> struct BlockOps {
     // For n rows with maximum m, and logit x_t and exponential e_t at the target: log_sum, inverse, nll and miss.
     void (*log_rows)(ptrdiff_t n, const T* m, const T* x_t, const T* e_t, RowSums* sums);
 
-    // g_ij = a_i * inverse_i * e_ij - minus_i (g may be e; minus may be null). Products below the smallest normal number
-    // become 0. target: also put.
-    void (*scale)(const Tile<T>* e, const Tile<T>* g, const double* a, const RowSums* sums, const double* minus,
-                  const int64_t* target, const double* at_target);
+    // g_ij = a_i * inverse_i * e_ij - minus_i (g may be e; minus may be null, and a_low, the rounding error of a). Products
+    // below the smallest normal number become 0. target: also put.
+    void (*scale)(const Tile<T>* e, const Tile<T>* g, const double* a, const double* a_low, const RowSums* sums,
+                  const double* minus, const int64_t* target, const double* at_target);
+
+    // The same with probabilities or weights: g_ij = coefficient_i * inverse_i * e_ij
+    // - subtracted_i * w_j * (keep * q_ij + add).
+    void (*scale_blended)(const Tile<T>* e, const Tile<T>* g, const RowResults* with, const RowSums* sums, const Blend<T>* blend);
 
     // g_it = at_target_i at t = target_i; a whole row of 0 where target_i < 0.
     void (*put)(const Tile<T>* g, const int64_t* target, const double* at_target);
 
-    // g_ij -= b_i * w_j * (keep * q_ij + add).
-    void (*subtract)(const Tile<T>* g, const Blend<T>* blend, const double* b);
+    // Of rows with maximum m.
+    void (*blend_sums)(const Tile<T>* x, const Blend<T>* blend, const T* m, BlendSums* sums);
 
-    // gap_i = sum_j w_j (keep q_ij + add) (m_i - x_ij), where 0 * inf counts 0; with q also mass_i = sum_j w_j (keep q_ij + add).
-    void (*blend_sums)(const Tile<T>* x, const Blend<T>* blend, const T* m, double* mass, double* gap);
+    // Losses and gradient factors of n rows whose sums log_rows has finished; e_t as there. Formulas: row_formulas.hpp.
+    void (*finish_rows)(ptrdiff_t n, const RowOptions* options, const T* e_t, const RowSums* sums, const BlendSums* blend,
+                        RowResults* results);
 
     // Between a user's matrix and a tile. Tiles with row_stride 1 are filled up with copies of nothing in particular.
     void (*load_tile)(const Matrix* from, const Tile<T>* to);
@@ -127,6 +173,19 @@ template <class T> struct BlockOps {
     // load_tile for a LabelStorage and tiles with class_stride 1.
     void (*load_labels)(const Matrix* from, const Tile<T>* to);
 
+    // The Brier score. e_ij = exp(x_ij - m_i), times 2^64 for float64, whose rounding errors lie `low` numbers behind; rest,
+    // unit, inverse; first_i < 0: inverse is NaN.
+    void (*brier_exp)(const Tile<T>* x, const Tile<double>* e, ptrdiff_t low, const T* m, const int64_t* first, RowSums* sums);
+    // squares and moment, with q' = keep q + add (no q: 0).
+    void (*brier_sums)(const Tile<double>* e, ptrdiff_t low, const Blend<T>* blend, const int64_t* first, const RowSums* sums,
+                       BrierRows* rows);
+    // The rest of it, and the losses.
+    void (*brier_rows)(const Tile<double>* e, ptrdiff_t low, const RowOptions* options, const Blend<T>* blend,
+                       const int64_t* first, const RowSums* sums, BrierRows* rows, double* loss);
+    // g may be x.
+    void (*brier_gradient)(const Tile<double>* e, ptrdiff_t low, const Tile<T>* g, const Blend<T>* blend, const RowSums* sums,
+                           const BrierRows* rows);
+
     // For the tests: an Elementary function of n numbers x = in[0] and y = in[1], whose rounding errors are in[2] and in[3].
     void (*elementary)(int function, ptrdiff_t n, const T* const in[4], T* high, T* low);
 };
@@ -143,19 +202,8 @@ struct BlockOpsTable {
     // Targets, each read once: out_i = target_i, or -1 where that is ignore_index. Returns what was among them (TargetsSeen).
     int (*read_targets_i64)(const int64_t* target, ptrdiff_t n, int64_t ignore_index, int64_t classes, int64_t* out);
     int (*read_targets_i32)(const int32_t* target, ptrdiff_t n, int64_t ignore_index, int64_t classes, int64_t* out);
-    // The Brier score, in float64. e_ij = exp(x_ij - m_i), and rest_i, the sum of all but that of class first_i.
-    void (*brier_exp_f32)(const Tile<float>* x, const Tile<double>* e, const float* m, const int64_t* first, double* rest);
-    // With p_ij = e_ij inverse_i and d_ij = p_ij - (keep q_ij + add) (no q: d = p): squares_i = sum d_ij^2 and
-    // moment_i = sum p_ij d_ij over all classes but first_i; g_ij = a_i p_ij (d_ij - mean_i), where g may be x.
-    // _f64: p_ij is computed from x, with its rounding error, and left in e.
-    void (*brier_sums_f32)(const Tile<float>* x, const float* m, const Tile<double>* e, const Blend<float>* blend,
-                           const int64_t* first, const RowSums* sums, double* squares, double* moment);
-    void (*brier_sums_f64)(const Tile<double>* x, const double* m, const Tile<double>* e, const Blend<double>* blend,
-                           const int64_t* first, const RowSums* sums, double* squares, double* moment);
-    void (*brier_gradient_f32)(const Tile<float>* x, const float* m, const Tile<double>* e, const Tile<float>* g,
-                               const Blend<float>* blend, const RowSums* sums, const double* a, const double* mean);
-    void (*brier_gradient_f64)(const Tile<double>* x, const double* m, const Tile<double>* e, const Tile<double>* g,
-                               const Blend<double>* blend, const RowSums* sums, const double* a, const double* mean);
+    // What n rows weigh in a mean: the sum of s_n w_t, but of those that are ignored.
+    double (*sum_of_weights)(ptrdiff_t n, const RowOptions* options);
 };
 
 // level.cpp: the levels of this build, best first.

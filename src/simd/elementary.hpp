@@ -32,8 +32,17 @@ template <class T> void elementary(int function, ptrdiff_t n, const T* const in[
                 result = {e.high, e.low};
                 break;
             }
-            case LOG1P_RATIO: result = {log1p_ratio<false>(rest, unit), V{}}; break;
-            case LOG1P_RATIO_EXACT: result = {log1p_ratio<true>(rest, unit), V{}}; break;
+            case LOG1P_RATIO: result = {log1p_ratio<false>(rest, unit).high, V{}}; break;
+            case LOG1P_RATIO_EXACT: {
+                const HighLow logarithm = log1p_ratio<true>(rest, unit);
+                result = {logarithm.high, logarithm.low};
+                break;
+            }
+            case EXP_OF_DIFFERENCE: {
+                const HighLow e = exp_of_difference({x, y});
+                result = {e.high, e.low};
+                break;
+            }
             case EXP_OF_DISTANCE: result = {exp_of_distance(x), V{}}; break;
             }
         }

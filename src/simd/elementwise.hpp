@@ -1,6 +1,6 @@
 // elementwise.hpp: what is done to one score at a time: sigmoid, its logarithm, and the losses on binary scores.
 //
-// Includes exp_log.hpp, vector.hpp and block_ops.h only.
+// Includes block_ops.h, exp_log.hpp, number.hpp and vector.hpp only.
 //
 // One score z becomes e = exp(-|z|) in (0, 1], and everything is made of three numbers that are never a difference of
 // larger ones:
@@ -14,6 +14,8 @@
 
 #include "block_ops.h"
 #include "exp_log.hpp"
+#include "number.hpp"
+#include "vector.hpp"
 
 namespace {
 
@@ -260,53 +262,53 @@ template <class T, bool GRAD, bool UPSTREAM> double plain_cross_entropy(BinaryBl
     return sum.total();
 }
 
-// Any of the losses with all options, in float64: what the scores give in T's precision, as float64 lanes.
-struct WideScore {
-    F64 z, y, l, t, u;
-    F64 t_low, u_low;  // for T = double
+// Any of the losses with all options, in numbers (number.hpp): what the scores give in T's precision.
+template <class T> struct NumberScore {
+    typedef Number<T> N;
+    F64 z, y;
+    N l, t, u;
 };
 
 // A float32 score for squares of its probabilities, which would double the errors of float32 exponentials.
-CELOSS_INLINE WideScore wide_score(F64 z, F64 y) {
+CELOSS_INLINE NumberScore<float> score_of_distance(F64 z, F64 y) {
     const F64 e = exp_of_distance(minus_absolute<double>(z)), u = 1.0 / (1.0 + e);
-    return {z, y, F64{}, e * u, u, F64{}, F64{}};
+    return {z, y, F64{}, e * u, u};
+}
+
+// Weights of scores from `at` on, one a lane, or 1; whether one is not finite and >= 0.
+CELOSS_INLINE F64 load_weights(const double* at, M64* bad) {
+    if (!at) return F64{} + 1.0;
+    const F64 weight = load(at);
+    *bad |= ~((weight >= 0) & (weight < __builtin_inf()));
+    return weight;
 }
 
 template <class T, int LOSS, bool GRAD>
-CELOSS_INLINE void weighted_loss(const WideScore& s, double keep, double add, double factor, const double* w, const double* pos,
+CELOSS_INLINE void weighted_loss(const NumberScore<T>& s, const BinaryBlock<T>* b, const double* w, const double* pos,
                                  const double* upstream, F64* loss, F64* grad, M64* bad) {
+    typedef Number<T> N;
     const M64 positive = s.z > 0;
-    const F64 weight = w ? load(w) : F64{} + 1.0;
-    if (w) *bad |= ~((weight >= 0) & (weight < __builtin_inf()));
-    const F64 up = upstream ? load(upstream) * factor : F64{} + factor;
-    const F64 yes = fma(s.y, F64{} + keep, F64{} + add), no = fma(1.0 - s.y, F64{} + keep, F64{} + add);
-    const F64 p = select(positive, s.u, s.t), rest = select(positive, s.t, s.u);
+    const N one = number<T>(F64{} + 1.0), keep = number<T>(splat(b->keep), splat(b->keep_low));
+    const N add = number<T>(splat(b->add), splat(b->add_low)), y = number<T>(s.y), yes = y * keep + add,
+            no = (one - y) * keep + add;
+    const N weight = number<T>(load_weights(w, bad)), p = select(positive, s.u, s.t), rest = select(positive, s.t, s.u);
+    N up = number<T>(splat(b->factor));
+    if (upstream) up = up * number<T>(load(upstream));
     if (LOSS == BINARY_CROSS_ENTROPY) {
         // l_n = w [pw y' softplus(-z) + (1 - y') softplus(z)], where 0 * inf counts 0;  dl_n/dz = w [(1 - y') p - pw y'
         // (1 - p)]
-        F64 a1 = weight * yes, a0 = weight * no;
-        if (pos) {
-            const F64 positive_weight = load(pos);
-            *bad |= ~((positive_weight >= 0) & (positive_weight < __builtin_inf()));
-            a1 = weight * (yes * positive_weight);
-        }
-        const F64 against = select(positive, a0, a1);
-        *loss = fma(a0 + a1, s.l, select(against == 0, F64{}, absolute(s.z)) * against);
-        if (GRAD) *grad = (a0 * p - a1 * rest) * up;
+        const N a1 = weight * (pos ? yes * number<T>(load_weights(pos, bad)) : yes), a0 = weight * no;
+        const N against = select(positive, a0, a1);
+        *loss = rounded((a0 + a1) * s.l + weighted(against, number<T>(absolute(s.z))));
+        if (GRAD) *grad = rounded((a0 * p - a1 * rest) * up);
     } else if (LOSS == BINARY_BRIER) {
         // l_n = w (p - y)^2;  dl_n/dz = 2 w (p - y) p (1 - p), with p - y = p (1 - y) - y (1 - p)
-        const F64 error = p * no - yes * rest;
-        F64 square = error * error;
-        if (sizeof(T) == 8) {
-            const F64 p_low = select(positive, s.u_low, s.t_low), rest_low = select(positive, s.t_low, s.u_low);
-            square = fma(error, error, 2.0 * error * (p_low * no - yes * rest_low));
-        }
-        *loss = weight * square;
-        if (GRAD) *grad = (2.0 * weight * error) * (p * rest) * up;
+        const N error = p * no - yes * rest;
+        *loss = rounded(weight * (error * error));
+        if (GRAD) *grad = 2.0 * rounded(weight * error * (p * rest) * up);
     } else {
         // l_n = w |[z > 0] - y|
-        *loss = weight * select(s.z == s.z, select(positive, no, yes), s.z);
-        *loss = absolute(*loss);
+        *loss = absolute(top_of(weight) * select(s.z == s.z, top_of(select(positive, no, yes)), s.z));
     }
 }
 
@@ -337,38 +339,24 @@ template <class T, int LOSS, bool GRAD> double weighted_binary(BinaryBlock<T>* b
             u = Score<T>::likelier(t);
         }
         constexpr double per_unit = (double)Score<T>::per_unit;
-        auto wide_sum = [&](F64 high, F64 low) CELOSS_LAMBDA_INLINE { return (high + low) * per_unit; };
         F64 loss[2]{}, grad[2]{};
         V loss_here, grad_here;
         if constexpr (sizeof(T) == 4) {
-            auto of_half = [&](F64 wide_z, F64 wide_y, auto widen) CELOSS_LAMBDA_INLINE -> WideScore {
-                if (LOSS == BINARY_BRIER) return wide_score(wide_z, wide_y);
-                return {wide_z,
-                        wide_y,
-                        wide_sum(widen(l.high), widen(l.low)),
-                        wide_sum(widen(t.high), widen(t.low)),
-                        wide_sum(widen(u.high), widen(u.low)),
-                        F64{},
-                        F64{}};
+            auto half_of = [&](auto widen) CELOSS_LAMBDA_INLINE -> NumberScore<T> {
+                auto sum = [&](Parts<V> parts) CELOSS_LAMBDA_INLINE { return (widen(parts.high) + widen(parts.low)) * per_unit; };
+                if (LOSS == BINARY_BRIER) return score_of_distance(widen(z), widen(y));
+                return {widen(z), widen(y), sum(l), sum(t), sum(u)};
             };
-            const WideScore first = of_half(widen_low(z), widen_low(y), [](F32 v) CELOSS_LAMBDA_INLINE { return widen_low(v); });
-            const WideScore second =
-                of_half(widen_high(z), widen_high(y), [](F32 v) CELOSS_LAMBDA_INLINE { return widen_high(v); });
-            weighted_loss<T, LOSS, GRAD>(first, b->keep, b->add, b->factor, w, pos, up, loss, grad, &bad);
-            weighted_loss<T, LOSS, GRAD>(second, b->keep, b->add, b->factor, w ? w + half : w, pos ? pos + half : pos,
-                                         up ? up + half : up, loss + 1, grad + 1, &bad);
+            weighted_loss<T, LOSS, GRAD>(half_of([](F32 v) CELOSS_LAMBDA_INLINE { return widen_low(v); }), b, w, pos, up, loss,
+                                         grad, &bad);
+            weighted_loss<T, LOSS, GRAD>(half_of([](F32 v) CELOSS_LAMBDA_INLINE { return widen_high(v); }), b, w ? w + half : w,
+                                         pos ? pos + half : pos, up ? up + half : up, loss + 1, grad + 1, &bad);
             loss_here = narrow(loss[0], loss[1]);
             grad_here = narrow(grad[0], grad[1]);
         } else {
-            const F64 p = wide_sum(t.high, t.low), rest = wide_sum(u.high, u.low);
-            const WideScore all = {z,
-                                   y,
-                                   wide_sum(l.high, l.low),
-                                   p,
-                                   rest,
-                                   fma(t.low, F64{} + per_unit, t.high * per_unit - p),
-                                   fma(u.low, F64{} + per_unit, u.high * per_unit - rest)};
-            weighted_loss<T, LOSS, GRAD>(all, b->keep, b->add, b->factor, w, pos, up, loss, grad, &bad);
+            auto number_of = [&](Parts<V> parts)
+                                 CELOSS_LAMBDA_INLINE { return HighLow(parts.high * per_unit, parts.low * per_unit); };
+            weighted_loss<T, LOSS, GRAD>({z, y, number_of(l), number_of(t), number_of(u)}, b, w, pos, up, loss, grad, &bad);
             loss_here = loss[0];
             grad_here = grad[0];
         }

@@ -1,4 +1,4 @@
-// exp_log.hpp: the exponential and the logarithm of celoss, on one vector. Includes vector.hpp only.
+// exp_log.hpp: the exponential and the logarithm of celoss, on one vector. Includes number.hpp and vector.hpp only.
 //
 // Beside each function stand its range and lines
 //     ulp: <function> <dtype> <maximum error> at <worst input found>
@@ -6,6 +6,7 @@
 // exhaustively) and holds these lines, and the table in docs/accuracy.md, to what it measures.
 #pragma once
 
+#include "number.hpp"
 #include "vector.hpp"
 
 namespace {
@@ -104,10 +105,6 @@ template <class V, class T, bool SHIFTED = true> CELOSS_INLINE ExpParts<V> exp_p
 // The same for the maximum itself, whose e is the unit that the sum of the others is measured in: in float64 for both, as
 // value and rounding error. a = m - shift, steps = n(m).
 // ulp: exp_of_maximum+error float64 0.467 at 0x1.17dc7bc5d4e8p+9, 0x1.94p+9
-struct HighLow {
-    F64 high, low;
-};
-
 template <class T> CELOSS_INLINE HighLow exp_of_maximum(F64 a, F64 steps) {
     using K = ExpConstants<double>;
     const double unit = (double)(1ull << (ExpConstants<T>::headroom / 2)) * (double)(1ull << (ExpConstants<T>::headroom / 2));
@@ -137,32 +134,33 @@ CELOSS_INLINE F64 exp_of_distance(F64 d) {
     return fma(t * t, series, t + 1.0) * (F64)((M64)z << K::exponent_shift);
 }
 
-// a + b as value and rounding error, for any a and b.
-CELOSS_INLINE HighLow two_sum(F64 a, F64 b) {
-    F64 sum = a + b, b_seen = sum - a;
-    return {sum, (a - (sum - b_seen)) + (b - b_seen)};
-}
-
-// numerator - quotient * divisor; without the instruction, by splitting both factors in halves of 26 bits (Dekker).
-CELOSS_INLINE F64 remainder_of(F64 numerator, F64 quotient, F64 divisor) {
-#if defined(__FMA__) || defined(__aarch64__)
-    return fma(-quotient, divisor, numerator);
-#else
-    F64 q_top = quotient * 0x1.0000002p+27, d_top = divisor * 0x1.0000002p+27;
-    F64 q1 = q_top - (q_top - quotient), q2 = quotient - q1, d1 = d_top - (d_top - divisor), d2 = divisor - d1;
-    return (((numerator - q1 * d1) - q1 * d2) - q2 * d1) - q2 * d2;
-#endif
+// 2^64 e^d for d = high + low <= 0; from -752 on, which keeps it normal; below, as at -752. Its rounding error from -715 on. The small terms of
+// expm1_reduced are kept apart from t, so that nothing but they themselves round.
+// ulp: exp_of_difference+error float64 0.229 at -0x1.c8c52c8fdaceap+7, -0x1.8p-47
+CELOSS_INLINE HighLow exp_of_difference(HighLow d) {
+    using K = ExpConstants<double>;
+    const F64 round = F64{} + (K::round + K::headroom + K::exponent_bias);
+    const M64 far = !(d.high > -752.0);
+    const F64 high = max_or_nan(F64{} - 752.0, d.high), low = select(far, F64{}, d.low);
+    const F64 z = fma(high, F64{} + K::log2e, round), n = z - round;
+    const F64 t1 = fma(n, F64{} - K::ln2_high, high), t2 = fma(n, F64{} - K::ln2_low, low), t = t1 + t2;
+    F64 series = F64{} + K::h[K::degree];
+    for (int i = K::degree - 1; i >= 0; --i) series = fma(series, t, F64{} + K::h[i]);
+    const F64 small = fma(t * t, series, t2), first = t1 + 1.0;
+    const HighLow fraction = two_sum(first, ((1.0 - first) + t1) + small);
+    const F64 power = (F64)((M64)z << K::exponent_shift);
+    return {fraction.high * power, fraction.low * power};
 }
 
 // log((unit + rest) / unit) for rest >= 0, unit > 0: the logarithm's argument is never rounded to 1 + small.
 //
 // ratio = 2^k f with f in [2/3, 3/2]; s = (f - 1)/(f + 1); log f = 2 atanh s = 2 s + s z P(z), z = s^2. For k = 0 the
 // numerator f - 1 is rest / unit, which needs no subtraction. P: a minimax fit of relative error 2^-61.
-// With EXACT the rounding errors of rest, unit and the quotient are carried along.
+// With EXACT the rounding errors of rest, unit and the quotient are carried along, and the result's own is returned.
 // Range: results that are normal numbers, up to 2^40 units. Plain where the result is for float32.
 // ulp: log1p_ratio float64 3.975 at 0x1.17efa0f663b74p+62, 0x1.78bf693cf23f3p+63
-// ulp: log1p_ratio_exact float64 0.749 at 0x1.1c360b9a2272p-956, 0x1.7b1a602f00761p+63, -0x1.96fdba79eb008p-1011, 0x1.b87569bf67a4p+4
-template <bool EXACT> CELOSS_INLINE F64 log1p_ratio(HighLow rest, HighLow unit) {
+// ulp: log1p_ratio_exact+error float64 0.250 at 0x1.7ac42c17ab781p-988, 0x1.a530548e21bafp+31, -0x0.00001325f7552p-1022, -0x1.8ddbb9aa40e44p-24
+template <bool EXACT> CELOSS_INLINE HighLow log1p_ratio(HighLow rest, HighLow unit) {
     using K = ExpConstants<double>;
     constexpr double p[] = {0x1.555555555555p-1 /* 2/3 */,        0x1.999999999c304p-2 /* 2/5 */,
                             0x1.2492492187ee9p-2 /* 2/7 */,       0x1.c71c750275af3p-3 /* 2/9 */,
@@ -191,9 +189,11 @@ template <bool EXACT> CELOSS_INLINE F64 log1p_ratio(HighLow rest, HighLow unit) 
     for (int i = (int)(sizeof p / sizeof *p) - 2; i >= 0; --i) series = fma(series, z, F64{} + p[i]);
     F64 small = fma(s * z, series, correction + correction);
     F64 log_f_high = s + s;
-    if (!EXACT) return fma(k, F64{} + K::ln2_high, fma(k, F64{} + K::ln2_low, log_f_high + small));
+    if (!EXACT) return HighLow(fma(k, F64{} + K::ln2_high, fma(k, F64{} + K::ln2_low, log_f_high + small)));
     HighLow sum = two_sum(k * K::ln2_high, log_f_high);
-    return sum.high + (sum.low + fma(k, F64{} + K::ln2_low, small));
+    return {sum.high, sum.low + fma(k, F64{} + K::ln2_low, small)};
 }
+CELOSS_INLINE F64 log1p_ratio(F64 rest, F64 unit) { return log1p_ratio<false>(HighLow(rest), HighLow(unit)).high; }
+CELOSS_INLINE HighLow log1p_ratio(HighLow rest, HighLow unit) { return HighLow() + log1p_ratio<true>(rest, unit); }
 
 }  // namespace

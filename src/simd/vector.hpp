@@ -50,6 +50,7 @@ typedef float F128 __attribute__((vector_size(16)));  // a quarter of a row: fou
 typedef double D128 __attribute__((vector_size(16)));
 
 template <class T> constexpr int lanes_of() { return CELOSS_VECTOR_BYTES / (int)sizeof(T); }
+template <class T> constexpr T smallest_normal() { return sizeof(T) == 4 ? (T)0x1p-126 : (T)0x1p-1022; }
 template <class T> CELOSS_INLINE typename VectorOf<T>::V splat(T value) { return value - typename VectorOf<T>::V{}; }
 
 // ---- load and store: whole vectors at any address, and the first `count` elements of a vector -------------------------
@@ -132,6 +133,13 @@ CELOSS_INLINE F64 max_or_nan(F64 bound, F64 x) { return (F64)_mm_max_pd((__m128d
 CELOSS_INLINE F32 max_or_nan(F32 bound, F32 x) { return (F32)vmaxq_f32((float32x4_t)bound, (float32x4_t)x); }
 CELOSS_INLINE F64 max_or_nan(F64 bound, F64 x) { return (F64)vmaxq_f64((float64x2_t)bound, (float64x2_t)x); }
 #endif
+
+template <class T> CELOSS_INLINE typename VectorOf<T>::M lane_numbers() {
+    typename VectorOf<T>::M numbers;
+    for (int i = 0; i < lanes_of<T>(); ++i) numbers[i] = i;
+    return numbers;
+}
+CELOSS_INLINE M64 first_lanes(int count) { return lane_numbers<double>() < count; }
 
 CELOSS_INLINE F32 select(M32 where, F32 yes, F32 no) { return where ? yes : no; }
 CELOSS_INLINE F64 select(M64 where, F64 yes, F64 no) { return where ? yes : no; }

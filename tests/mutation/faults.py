@@ -20,6 +20,10 @@ BLOCKS = "src/simd/block_ops.cpp"
 TILES = "src/simd/tiles.hpp"
 VECTORS = "src/simd/vector.hpp"
 EXP_LOG = "src/simd/exp_log.hpp"
+NUMBERS = "src/simd/number.hpp"
+FORMULAS = "src/simd/row_formulas.hpp"
+BLENDS = "src/simd/blend.hpp"
+BRIER = "src/simd/brier.hpp"
 SOFTMAX = "src/simd/softmax_ops.hpp"
 ELEMENTS = "src/simd/elementwise.hpp"
 LEVEL = "src/simd/level.cpp"
@@ -78,12 +82,13 @@ FAULTS = [
     ),
     # ---- the logarithm, and what the gradient is multiplied with -----------------------------------------------------
     Fault(
-        "logarithm: low part of a float64 sum forgotten", BLOCKS,
-        "rest2 = {rest, load(sums->rest_low + i)}", "rest2 = {rest, F64{}}", "test_compensations",
+        "logarithm: low part of a float64 sum forgotten", FORMULAS,
+        "const N rest = load_number<T>(sums->rest + i, sums->rest_low + i);", "const N rest = number<T>(load(sums->rest + i));",
+        "test_compensations",
     ),
     Fault(
-        "loss: rounding error of m - x_t forgotten", BLOCKS,
-        "gap_low = two_sum(top, -at_target).low;", "gap_low = F64{};", "test_compensations",
+        "loss: rounding error of m - x_t forgotten", NUMBERS,
+        "return number<T>(exact.high, known(exact.low));", "return number<T>(exact.high);", "test_compensations",
     ),
     Fault(
         "gradient: float32 factor in one part", BLOCKS,
@@ -95,12 +100,12 @@ FAULTS = [
         "test_compensations",
     ),
     Fault(
-        "gradient at the target: low part of float64 1 - p forgotten", BLOCKS,
-        "miss += select(low == low, low, F64{});", "(void)low;", "test_compensations",
+        "gradient at the target: low part of float64 1 - p forgotten", FORMULAS,
+        "(rest + of_maximum) * inverse)", "(rest + of_maximum) * number<T>(top_of(inverse)))", "test_compensations",
     ),
     Fault(
-        "gradient at the target: the maximum is counted among the others", BLOCKS,
-        "of_maximum = select(gap == F64{}, F64{}, unit - wide(e_t + i))", "of_maximum = unit - wide(e_t + i)",
+        "gradient at the target: the maximum is counted among the others", FORMULAS,
+        "select(top_of(gap) == 0.0, N{}, unit - number<T>(load_wide(e_t + i, W)))", "unit - number<T>(load_wide(e_t + i, W))",
         "test_cross_entropy",
     ),
     Fault(
@@ -109,8 +114,8 @@ FAULTS = [
     ),
     Fault(
         "gradient: another row's target, rows as lanes", BLOCKS,
-        "wanted = load_targets<T>(target + i);\n            there",
-        "wanted = load_targets<T>(target);\n            there", "test_cross_entropy",
+        "wanted = load_targets<T>(target + i);\n            ignored", "wanted = load_targets<T>(target);\n            ignored",
+        "test_cross_entropy",
     ),
     # ---- targets and blends ------------------------------------------------------------------------------------------
     Fault(
@@ -130,21 +135,19 @@ FAULTS = [
         "count += target[i] != (I)value;", "count += 1;", "test_special_values test_options",
     ),
     Fault(
-        "probabilities: 0 times infinity counts", BLOCKS,
-        "return {share, select(share == 0.0, F64{}, share * distance)};", "return {share, share * distance};",
-        "test_special_values",
+        "probabilities: 0 times infinity counts", BLENDS,
+        "gap = select(top_of(mass) == 0.0, N{}, mass * distance);", "gap = mass * distance;", "test_special_values",
     ),
     Fault(
-        "probabilities: class weights forgotten in the gradient", BLOCKS,
-        "if (blend->w) share *= narrowed_first<T>(blend->w + i, count);", "", "test_options",
+        "probabilities: class weights forgotten in the gradient", BLENDS,
+        "if (WEIGHT) share *= weight;", "", "test_options",
     ),
     Fault(
-        "probabilities: the lanes behind the last class count", BLOCKS,
-        "if (Q) mass_sum.add(select(lane_numbers<double>() < count, b.mass, F64{}));", "if (Q) mass_sum.add(b.mass);",
-        "test_options",
+        "probabilities: the lanes behind the last class count", BLENDS,
+        "if (count < W) last.mass = select(first_lanes(count), last.mass, Number<T>{});", "", "test_options",
     ),
     Fault(
-        "probabilities: the tail of a row is skipped", BLOCKS,
+        "probabilities: the tail of a row is skipped", BLENDS,
         "for (; j < classes; j += W) {", "for (; j + W <= classes; j += W) {", "test_options",
     ),
     # ---- exponential and logarithm -----------------------------------------------------------------------------------
@@ -244,13 +247,25 @@ FAULTS = [
         "if (any_lane(zero != zero))  //", "if (any_lane(best != best))  //", "test_zero_one",
     ),
     Fault(
-        "brier: the float64 sum's rounding errors forgotten", SOFTMAX,
-        "lost += both.low;", "", "test_brier",
+        "brier: the float64 sum's rounding errors forgotten", NUMBERS,
+        "lost += known(both.low) + v.low;", "lost += v.low;", "test_compensations test_accuracy",
+    ),
+    Fault(
+        "numbers: the rounding error of a product forgotten", NUMBERS,
+        "fma(a.low, b.high, -remainder_of(product, a.high, b.high))", "a.low * b.high", "test_accuracy",
+    ),
+    Fault(
+        "numbers: the rounding error of a sum forgotten", NUMBERS,
+        "const F64 low = known(sum.low) + (a.low + b.low)", "const F64 low = a.low + b.low", "test_accuracy",
+    ),
+    Fault(
+        "brier: the rounding errors of float64 exponentials forgotten", BRIER,
+        "store_wide(at + low, count, v.low);", "store_wide(at + low, count, F64{});", "test_accuracy",
     ),
     # ---- binary losses -----------------------------------------------------------------------------------------------
     Fault(
         "binary: pos_weight weighs every label", ELEMENTS,
-        "a1 = weight * (yes * positive_weight);", "a1 = weight * (yes * positive_weight); a0 *= positive_weight;", "test_binary",
+        "a0 = weight * no;", "a0 = weight * (pos ? no * number<T>(load(pos)) : no);", "test_binary",
     ),
     Fault(
         "binary: the error of the exponential forgotten", ELEMENTS,
@@ -263,7 +278,7 @@ FAULTS = [
     ),
     Fault(
         "binary: weights are not tested", ELEMENTS,
-        "if (w) *bad |= ~((weight >= 0) & (weight < __builtin_inf()));", "", "test_binary",
+        "*bad |= ~((weight >= 0) & (weight < __builtin_inf()));", "(void)bad;", "test_binary",
     ),
     # ---- level and threads -------------------------------------------------------------------------------------------
     Fault(
@@ -326,56 +341,63 @@ FAULTS = [
         "if any(a.strides[left] != a.strides[right] * shape[right] for a in arrays):", "if False:", "test_layouts",
     ),
     Fault(
-        "gradient of an ignored row is what its logits give", KERNELS,
-        "if r.some_ignored:\n            ops.put(", "if False:\n            ops.put(", "test_special_values",
+        "gradient of an ignored row is what its logits give", BLOCKS,
+        "without(select(wanted == (Int)j, there, v), ignored)", "select(wanted == (Int)j, there, v)", "test_special_values",
     ),
     Fault(
-        "loss of an ignored row counts", KERNELS,
-        "                r.loss[i] = 0\n                r.coefficient[i] = 0", "                r.coefficient[i] = 0",
+        "loss of an ignored row counts", FORMULAS,
+        "store(r->loss + i, select(ignored, F64{}, rounded(loss)));", "store(r->loss + i, rounded(loss));",
         "test_special_values",
     ),
     Fault(
-        "smoothing: sign of the target's share", KERNELS,
-        "(keep * sums.miss[i] + share)", "(keep * sums.miss[i] - share)", "test_options",
+        "smoothing: sign of the target's share", FORMULAS,
+        "w_t * (keep * miss + add)", "w_t * (keep * miss - add)", "test_options",
     ),
     Fault(
         "smoothing: class weights are not summed", KERNELS,
-        "c.weight_sum = weight.sum()", "pass", "test_options",
+        "            sum = next\n    c.mass", "    c.mass", "test_options",
     ),
     Fault(
-        "weights: 0 times infinity is NaN", KERNELS,
-        "return 0.0 if (weight == 0) & (value - value != 0) & (value == value) else product", "return product",
+        "weights: 0 times infinity is NaN", NUMBERS,
+        "return select((top_of(weight) == 0.0) & (absolute(top) == (double)__builtin_inff()), N{}, weight * a);",
+        "(void)top;\n    return weight * a;",
         "test_options test_special_values",
     ),
     Fault(
         "sample_weight of the first rows for every block", KERNELS,
-        "r.sample_weight[i] = 1 if c.sample_weight == NULL else c.sample_weight[n + i]",
-        "r.sample_weight[i] = 1 if c.sample_weight == NULL else c.sample_weight[i]", "test_options",
+        "options.sample_weight += n", "pass", "test_options",
     ),
     Fault(
-        "upstream gradient of each row dropped", KERNELS,
-        "r.coefficient[i] *= c.upstream[n + i]", "pass", "test_options",
+        "smoothing: rounding error of the share forgotten", KERNELS,
+        "options.add_low = fma(-options.add, classes, smoothing) / classes", "options.add_low = 0", "test_accuracy",
+    ),
+    Fault(
+        "upstream gradient of each row dropped", FORMULAS,
+        "if (o->upstream) up = up * number<T>(option_of_rows(o->upstream, i, count));", "", "test_options",
     ),
     Fault(
         "upstream gradient of the reduced loss dropped", KERNELS,
-        "c.factor = upstream / divisor", "c.factor = 1 / divisor", "test_options",
+        "c.options.factor = upstream / divisor", "c.options.factor = 1 / divisor", "test_options",
     ),
     Fault(
         "denominator: normalizer not looked at", KERNELS,
         "divisor = normalizer if normalizer > 0 else denominator(c)", "divisor = denominator(c)", "test_options",
     ),
     Fault(
-        "denominator: class weights forgotten", KERNELS,
-        "+= ((c.class_weight[t] if c.class_weight != NULL else 1.0)", "+= (1.0", "test_options",
+        "denominator: class weights forgotten", FORMULAS,
+        "option_of_rows(o->sample_weight, i, count) * weight_of_targets(o, i, count);",
+        "option_of_rows(o->sample_weight, i, count);", "test_options",
     ),
     Fault(
-        "denominator: ignored rows count with their weights", KERNELS,
-        "        if t == c.ignore_index:\n            continue\n",
-        "        if t == c.ignore_index:\n            t = 0\n", "test_options test_special_values",
+        "denominator: ignored rows count with their weights", FORMULAS,
+        "select(ignored_rows(o, i) | ~first_lanes(count), F64{}, weight)", "select(~first_lanes(count), F64{}, weight)",
+        "test_options test_special_values",
     ),
     Fault(
         "denominator: the weight of a target out of range is read", KERNELS,
-        "        if t < 0 or t >= c.classes:\n            c.bad_row.store(n)\n            return 0\n", "", "test_errors",
+        "        if not c.soft and read_targets(c, n, rows, target) & SEEN_OUT_OF_RANGE:\n            c.bad_row.store(n)\n"
+        "            return 0\n",
+        "        if not c.soft:\n            read_targets(c, n, rows, target)\n", "test_errors",
     ),
     # ---- long rows ---------------------------------------------------------------------------------------------------
     Fault(
@@ -388,7 +410,7 @@ FAULTS = [
     ),
     Fault(
         "long rows: rounding errors of the merge forgotten", LONG,
-        "low += (rest - (total - rest_seen)) + (row[p].rest - rest_seen) + row[p].rest_low", "low += row[p].rest_low",
+        "error = (sum[0] - (total - seen)) + (more - seen) + (low[0] + more_low)", "error = low[0] + more_low",
         "test_compensations",
     ),
     Fault(
@@ -406,12 +428,12 @@ FAULTS = [
         "if m[i] - m[i] != 0:", "if False:", "test_activations",
     ),
     Fault(
-        "brier: the target's share of the squares forgotten", ROWS,
-        "squares += 1 - 2 * p_t", "pass", "test_brier",
+        "brier: the target's share of the squares forgotten", BRIER,
+        "squares + select(at_maximum, N{}, one - two * p_t) + d * d", "squares + d * d", "test_brier",
     ),
     Fault(
-        "brier: the upstream gradient of each row dropped", ROWS,
-        "(c.upstream[n + i] if c.upstream != NULL else 1.0)", "1.0", "test_brier",
+        "brier: the upstream gradient of each row dropped", BRIER,
+        " * number<T>(option_of_rows(o->upstream, i, count))", "", "test_brier",
     ),
     # ---- scores of binary losses -------------------------------------------------------------------------------------
     Fault(

@@ -73,44 +73,14 @@ double share(ptrdiff_t i) { return (double)((i * 7919) % 101) / 100; }
 double one(ptrdiff_t) { return 1; }
 
 const size_t MOST = (size_t)1 << 21;
-Guarded for_x(MOST), for_e(MOST), for_wide(2 * MOST), for_narrow(MOST), for_q(MOST), for_w(MOST), for_user(2 * MOST),
-    for_out(2 * MOST);
-Guarded for_m(8 * CELOSS_BLOCK_ROWS), for_narrow_m(8 * CELOSS_BLOCK_ROWS), for_x_t(8 * CELOSS_BLOCK_ROWS),
-    for_e_t(8 * CELOSS_BLOCK_ROWS);
+Guarded for_x(MOST), for_e(MOST), for_wide(4 * MOST), for_q(MOST), for_w(MOST), for_user(2 * MOST), for_out(2 * MOST);
+Guarded for_m(8 * CELOSS_BLOCK_ROWS), for_x_t(8 * CELOSS_BLOCK_ROWS), for_e_t(8 * CELOSS_BLOCK_ROWS);
+Guarded for_sample_weight(8 * CELOSS_BLOCK_ROWS), for_upstream(8 * CELOSS_BLOCK_ROWS);
 Guarded for_where(8 * CELOSS_BLOCK_ROWS), for_target(8 * CELOSS_BLOCK_ROWS), for_first(8 * CELOSS_BLOCK_ROWS);
 Guarded for_a(8 * CELOSS_BLOCK_ROWS), for_b(8 * CELOSS_BLOCK_ROWS), for_c(8 * CELOSS_BLOCK_ROWS);
 
-struct BrierOf {
-    const BlockOpsTable* table;
-    void exp(const Tile<float>* x, const Tile<double>* e, const float* m, const int64_t* first, double* rest) const {
-        table->brier_exp_f32(x, e, m, first, rest);
-        ++calls;
-    }
-    void sums(const Tile<float>* x, const float* top, const Tile<double>* e, const Blend<float>* b, const int64_t* f,
-              const RowSums* r, double* s, double* m) const {
-        table->brier_sums_f32(x, top, e, b, f, r, s, m);
-        ++calls;
-    }
-    void sums(const Tile<double>* x, const double* top, const Tile<double>* e, const Blend<double>* b, const int64_t* f,
-              const RowSums* r, double* s, double* m) const {
-        table->brier_sums_f64(x, top, e, b, f, r, s, m);
-        ++calls;
-    }
-    void gradient(const Tile<float>* x, const float* top, const Tile<double>* e, const Tile<float>* g, const Blend<float>* b,
-                  const RowSums* r, const double* a, const double* m) const {
-        table->brier_gradient_f32(x, top, e, g, b, r, a, m);
-        ++calls;
-    }
-    void gradient(const Tile<double>* x, const double* top, const Tile<double>* e, const Tile<double>* g, const Blend<double>* b,
-                  const RowSums* r, const double* a, const double* m) const {
-        table->brier_gradient_f64(x, top, e, g, b, r, a, m);
-        ++calls;
-    }
-};
-
 // All operations on one tile of rows x classes, rows as lanes or class after class.
-template <class T>
-void run_tile(const BlockOpsTable* table, const BlockOps<T>& ops, ptrdiff_t rows, ptrdiff_t classes, bool lanes) {
+template <class T> void run_tile(const BlockOps<T>& ops, ptrdiff_t rows, ptrdiff_t classes, bool lanes) {
     const ptrdiff_t padded = up_to_group(rows), row_stride = lanes ? 1 : classes, class_stride = lanes ? padded : 1;
     const ptrdiff_t numbers = (lanes ? padded : rows) * classes, per_row = lanes ? padded : rows;
     const Tile<T> x = {for_x.room<T>(numbers, at_end, logit), row_stride, class_stride, rows, classes};
@@ -118,17 +88,22 @@ void run_tile(const BlockOpsTable* table, const BlockOps<T>& ops, ptrdiff_t rows
     const Tile<T> nowhere = {nullptr, row_stride, class_stride, rows, classes};
     const T* q = for_q.room<T>(numbers, at_end, share);
     const double* w = for_w.room<double>(classes, at_end, share);
-    // Per-row arrays that are not in RowSums have room up to a multiple of the group (block_ops.h).
+    // Per-row arrays have room up to a multiple of the group (block_ops.h); options are the user's.
     T* m = for_m.room<T>(padded, at_end, one);
     T* x_t = for_x_t.room<T>(padded, at_end, one);
     T* e_t = for_e_t.room<T>(padded, at_end, one);
     ptrdiff_t* where = for_where.room<ptrdiff_t>(per_row, at_end, one);
-    int64_t* target = for_target.room<int64_t>(per_row, at_end, [&](ptrdiff_t i) { return (int64_t)(i * 5 % classes); });
-    int64_t* first = for_first.room<int64_t>(per_row, at_end, one);
+    int64_t* target = for_target.room<int64_t>(padded, at_end, [&](ptrdiff_t i) { return (int64_t)(i * 5 % classes); });
+    int64_t* first = for_first.room<int64_t>(padded, at_end, one);
     double* a = for_a.room<double>(padded, at_end, one);
     double* b = for_b.room<double>(padded, at_end, one);
     double* c = for_c.room<double>(padded, at_end, one);
+    double* sample_weight = for_sample_weight.room<double>(rows, at_end, share);
+    double* upstream = for_upstream.room<double>(rows, at_end, share);
     static RowSums sums;
+    static BlendSums blend_sums;
+    static RowResults results;
+    static BrierRows brier;
 
     ops.maximum(&x, m, where);
     ops.exp_sum(&x, &nowhere, m, where, nullptr, nullptr, nullptr, 0, &sums);
@@ -138,13 +113,27 @@ void run_tile(const BlockOpsTable* table, const BlockOps<T>& ops, ptrdiff_t rows
     ops.log_rows(rows, m, x_t, e_t, &sums);
     for (const T* probabilities : {(const T*)nullptr, q})
         for (const double* weights : {(const double*)nullptr, w}) {
-            const Blend<T> blend = {probabilities, row_stride, class_stride, weights, 0.9, 0.01};
-            ops.blend_sums(&x, &blend, m, a, b);
-            ops.subtract(&e, &blend, c);
-            calls += 2;
+            const Blend<T> blend = {probabilities, row_stride, class_stride, weights, 0.9, 0.01, 0x1p-55, 0x1p-60};
+            ops.blend_sums(&x, &blend, m, &blend_sums);
+            for (int options = 0; options < 8; ++options) {
+                const RowOptions of_rows = {options & 1 ? nullptr : target,
+                                            options & 2 ? sample_weight : nullptr,
+                                            options & 4 ? upstream : nullptr,
+                                            weights,
+                                            0.5,
+                                            probabilities || weights,
+                                            0.1,
+                                            0.9,
+                                            0.01,
+                                            0x1p-55,
+                                            0x1p-60};
+                ops.finish_rows(rows, &of_rows, e_t, &sums, &blend_sums, &results);
+            }
+            ops.scale_blended(&e, &e, &results, &sums, &blend);
+            calls += 10;
         }
-    ops.scale(&e, &e, a, &sums, nullptr, nullptr, nullptr);
-    ops.scale(&e, &e, a, &sums, b, target, c);
+    ops.scale(&e, &e, a, nullptr, &sums, nullptr, nullptr, nullptr);
+    ops.scale(&e, &e, a, results.coefficient_low, &sums, b, target, c);
     ops.put(&e, target, c);
     ops.log_probability(&x, &e, m, &sums);
     ops.log_probability(&x, &x, m, &sums);
@@ -155,17 +144,23 @@ void run_tile(const BlockOpsTable* table, const BlockOps<T>& ops, ptrdiff_t rows
     ops.put(&e, target, c);
     ++calls;
 
-    // The Brier score: exponentials in float64.
-    const BrierOf brier = {table};
-    const Tile<double> wide = {for_wide.room<double>(numbers, at_end, share), row_stride, class_stride, rows, classes};
-    const Tile<float> narrow = {for_narrow.room<float>(numbers, at_end, logit), row_stride, class_stride, rows, classes};
-    for (ptrdiff_t i = 0; i < per_row; ++i) first[i] = i % classes;
-    brier.exp(&narrow, &wide, for_narrow_m.room<float>(padded, at_end, one), first, a);
-    for (const T* probabilities : {(const T*)nullptr, q}) {
-        const Blend<T> blend = {probabilities, row_stride, class_stride, nullptr, 0.9, 0.01};
-        brier.sums(&x, m, &wide, &blend, first, &sums, b, c);
-        brier.gradient(&x, m, &wide, &e, &blend, &sums, b, c);
+    // The Brier score: exponentials in float64, for float64 with their rounding errors.
+    const Tile<double> wide = {for_wide.room<double>(sizeof(T) == 8 ? 2 * numbers : numbers, at_end, share), row_stride,
+                               class_stride, rows, classes};
+    for (ptrdiff_t i = 0; i < padded; ++i) {
+        first[i] = i % classes;
+        target[i] = i % 3 ? i * 5 % classes : -1;
     }
+    ops.brier_exp(&x, &wide, numbers, m, first, &sums);
+    for (const T* probabilities : {(const T*)nullptr, q}) {
+        const Blend<T> blend = {probabilities, row_stride, class_stride, nullptr, 0.9, 0.01, 0, 0};
+        const RowOptions of_rows = {target, sample_weight, upstream, w, 0.5, probabilities != nullptr, 0.1, 0.9, 0.01, 0, 0};
+        ops.brier_sums(&wide, numbers, &blend, first, &sums, &brier);
+        ops.brier_rows(&wide, numbers, &of_rows, &blend, first, &sums, &brier, c);
+        ops.brier_gradient(&wide, numbers, &e, &blend, &sums, &brier);
+        calls += 3;
+    }
+    ++calls;
 }
 
 // Between a user's matrix, whose last number is the last of its memory, and a tile.
@@ -223,12 +218,15 @@ template <class T> void run_scores(const BlockOps<T>& ops, ptrdiff_t n) {
                                     options & 32 ? 0.9 : 1.0,
                                     options & 32 ? 0.05 : 0.0,
                                     0.5,
+                                    0,
+                                    0,
                                     options & 1 ? weight : nullptr,
                                     options & 2 ? pos_weight : nullptr,
                                     options & 4 ? upstream : nullptr,
                                     options & 8 ? loss : nullptr,
                                     options & 16 && kind != BINARY_ZERO_ONE ? out : nullptr,
                                     0};
+
             ops.binary(&block);
             ++calls;
             if (block.bad_weight) abort();
@@ -255,9 +253,9 @@ void run_type(const BlockOpsTable* table, const BlockOps<T>& ops, const std::vec
     if (!full) row_counts = {1, 5, 16, 17, 256};
     for (ptrdiff_t classes = 1; classes <= 97; classes += full || classes < 34 ? 1 : 7)
         for (ptrdiff_t rows : row_counts)
-            for (bool lanes : {false, true}) run_tile(table, ops, rows, classes, lanes);
+            for (bool lanes : {false, true}) run_tile(ops, rows, classes, lanes);
     for (ptrdiff_t classes : edges)
-        for (ptrdiff_t rows : {1, 3}) run_tile(table, ops, rows, classes, false);
+        for (ptrdiff_t rows : {1, 3}) run_tile(ops, rows, classes, false);
     for (ptrdiff_t classes = 1; classes <= 70; classes += full || classes < 20 ? 1 : 7)
         for (ptrdiff_t rows : {1, 5, 15, 16, 17, 33})
             for (int form = 0; form < 16; ++form) {

@@ -1,0 +1,167 @@
+// number.hpp: the numbers that losses are computed with, as float64 lanes: plain for float32, whose rounding they are far
+// below; for float64 with their rounding errors, so that a formula of many steps shows only its last one.
+//
+// Includes vector.hpp only.
+#pragma once
+
+#include "vector.hpp"
+
+namespace {
+
+// high + low, |low| a unit in the last place of high or less. No error is known of an infinite number: 0.
+struct HighLow {
+    F64 high, low;
+    CELOSS_INLINE HighLow() : high{}, low{} {}
+    CELOSS_INLINE HighLow(F64 h, F64 l) : high(h), low(l) {}
+    CELOSS_INLINE explicit HighLow(F64 h) : high(h), low{} {}
+};
+
+// a + b as value and rounding error, for any finite a and b.
+CELOSS_INLINE HighLow two_sum(F64 a, F64 b) {
+    F64 sum = a + b, b_seen = sum - a;
+    return {sum, (a - (sum - b_seen)) + (b - b_seen)};
+}
+
+// numerator - quotient * divisor; without the instruction, by splitting both factors in halves of 26 bits (Dekker).
+CELOSS_INLINE F64 remainder_of(F64 numerator, F64 quotient, F64 divisor) {
+#if defined(__FMA__) || defined(__aarch64__)
+    return fma(-quotient, divisor, numerator);
+#else
+    F64 q_top = quotient * 0x1.0000002p+27, d_top = divisor * 0x1.0000002p+27;
+    F64 q1 = q_top - (q_top - quotient), q2 = quotient - q1, d1 = d_top - (d_top - divisor), d2 = divisor - d1;
+    return (((numerator - q1 * d1) - q1 * d2) - q2 * d1) - q2 * d2;
+#endif
+}
+
+CELOSS_INLINE F64 known(F64 error) { return select(error == error, error, F64{}); }
+
+CELOSS_INLINE HighLow operator+(HighLow a, HighLow b) {
+    const HighLow sum = two_sum(a.high, b.high);
+    const F64 low = known(sum.low) + (a.low + b.low), high = sum.high + low;
+    return {high, known(low - (high - sum.high))};
+}
+CELOSS_INLINE HighLow operator-(HighLow a) { return {-a.high, -a.low}; }
+CELOSS_INLINE HighLow operator-(HighLow a, HighLow b) { return a + -b; }
+CELOSS_INLINE HighLow operator*(HighLow a, HighLow b) {
+    const F64 product = a.high * b.high;
+    F64 low = known(fma(a.high, b.low, fma(a.low, b.high, -remainder_of(product, a.high, b.high))));
+#if !defined(__FMA__) && !defined(__aarch64__)
+    low = select(absolute(product) < 0x1p-960, F64{}, low);  // the halves' products underflow
+#endif
+    return {product, low};
+}
+CELOSS_INLINE HighLow select(M64 where, HighLow yes, HighLow no) {
+    return {select(where, yes.high, no.high), select(where, yes.low, no.low)};
+}
+
+// What the losses of logits of dtype T are computed with.
+template <class T> struct NumberOf {
+    typedef F64 N;
+};
+template <> struct NumberOf<double> {
+    typedef HighLow N;
+};
+template <class T> using Number = typename NumberOf<T>::N;
+
+template <class T> CELOSS_INLINE Number<T> number(F64 high) { return Number<T>(high); }
+template <class T> CELOSS_INLINE Number<T> number(F64 high, F64 low) {
+    if constexpr (sizeof(T) == 8) return {high, low};
+    else return high;
+}
+template <class T> CELOSS_INLINE Number<T> difference(F64 a, F64 b) {
+    if constexpr (sizeof(T) == 4) return a - b;
+    const HighLow exact = two_sum(a, -b);
+    return number<T>(exact.high, known(exact.low));
+}
+CELOSS_INLINE F64 top_of(F64 a) { return a; }
+CELOSS_INLINE F64 top_of(HighLow a) { return a.high; }
+CELOSS_INLINE F64 rounded(F64 a) { return a; }
+CELOSS_INLINE F64 rounded(HighLow a) { return a.high + a.low; }
+
+// weight * a, where nothing of an infinity is nothing (and of a NaN a NaN).
+template <class N> CELOSS_INLINE N weighted(N weight, N a) {
+    const F64 top = top_of(a);
+    return select((top_of(weight) == 0.0) & (absolute(top) == (double)__builtin_inff()), N{}, weight * a);
+}
+
+// A running sum, lane by lane; for float64 with the rounding errors of the additions.
+template <class T> struct Sum;
+template <> struct Sum<float> {
+    F64 sum{};
+    CELOSS_INLINE void add(F64 v) { sum += v; }
+    CELOSS_INLINE F64 total() const { return sum; }
+};
+template <> struct Sum<double> {
+    F64 sum{}, lost{};
+    CELOSS_INLINE void add(HighLow v) {
+        const HighLow both = two_sum(sum, v.high);
+        sum = both.high;
+        lost += known(both.low) + v.low;
+    }
+    CELOSS_INLINE HighLow total() const { return HighLow(sum) + HighLow(lost); }
+};
+
+// The lanes one after the other; those of a plain number in a tree.
+CELOSS_INLINE double add_lanes(F64 a, double*) { return sum_lanes<double>(a); }
+CELOSS_INLINE double add_lanes(HighLow a, double* low) {
+    double sum = a.high[0], lost = sum_lanes<double>(a.low);
+    for (int i = 1; i < lanes_of<double>(); ++i) {
+        const double next = sum + a.high[i], seen = next - sum, error = (sum - (next - seen)) + (a.high[i] - seen);
+        lost += error == error ? error : 0.0;
+        sum = next;
+    }
+    const double both = sum + lost, error = lost - (both - sum);
+    *low = error == error ? error : 0.0;
+    return both;
+}
+
+// Of the rows from `at` on, one a lane.
+template <class T> CELOSS_INLINE Number<T> load_number(const double* at, const double* low) {
+    if constexpr (sizeof(T) == 8) return {load(at), load(low)};
+    else return load(at);
+}
+CELOSS_INLINE void store_number(double* at, double*, F64 a) { store(at, a); }
+CELOSS_INLINE void store_number(double* at, double* low, HighLow a) {
+    store(at, a.high);
+    store(low, a.low);
+}
+
+typedef float HalfOfFloats __attribute__((vector_size(CELOSS_VECTOR_BYTES / 2)));
+
+// As many numbers as a float64 vector has lanes, or the first `count` of them, as float64; and back.
+CELOSS_INLINE F64 load_wide(const double* from, int count) {
+    return count >= lanes_of<double>() ? load(from) : load_first(from, count, 0.0);
+}
+CELOSS_INLINE F64 load_wide(const float* from, int count) {
+    if (count >= lanes_of<double>()) return widen_half(from);
+    F64 v{};
+    for (int i = 0; i < count; ++i) v[i] = (double)from[i];
+    return v;
+}
+CELOSS_INLINE void store_wide(double* to, int count, F64 v) {
+    if (count >= lanes_of<double>()) store(to, v);
+    else store_first(to, count, v);
+}
+CELOSS_INLINE void store_wide(float* to, int count, F64 v) {
+    const HalfOfFloats half = __builtin_convertvector(v, HalfOfFloats);
+    if (count >= lanes_of<double>()) __builtin_memcpy(to, &half, sizeof half);
+    else
+        for (int i = 0; i < count; ++i) to[i] = half[i];
+}
+
+// f(class, lanes in use) for the vectors of a row.
+template <class F> CELOSS_INLINE void each_wide_vector(ptrdiff_t n, F f) {
+    constexpr int W = lanes_of<double>();
+    ptrdiff_t j = 0;
+    for (; j + W <= n; j += W) f(j, W);
+    if (j < n) f(j, (int)(n - j));
+}
+
+// 1 / a.
+CELOSS_INLINE F64 inverse_of(F64 a) { return 1.0 / a; }
+CELOSS_INLINE HighLow inverse_of(HighLow a) {
+    const F64 inverse = 1.0 / a.high;
+    return {inverse, known((remainder_of(F64{} + 1.0, inverse, a.high) - inverse * a.low) * inverse)};
+}
+
+}  // namespace
