@@ -42,13 +42,19 @@ CELOSS_INLINE HighLow operator+(HighLow a, HighLow b) {
 }
 CELOSS_INLINE HighLow operator-(HighLow a) { return {-a.high, -a.low}; }
 CELOSS_INLINE HighLow operator-(HighLow a, HighLow b) { return a + -b; }
+// product - a * b for the rounded product of a and b, also where products of halves would underflow.
+CELOSS_INLINE F64 excess_of(F64 product, F64 a, F64 b) {
+#if defined(__FMA__) || defined(__aarch64__)
+    return remainder_of(product, a, b);
+#else
+    const F64 up = select(absolute(product) < 0x1p-900, F64{} + 0x1p+200, F64{} + 1.0);
+    return remainder_of(product * up, a * up, b) / up;
+#endif
+}
+
 CELOSS_INLINE HighLow operator*(HighLow a, HighLow b) {
     const F64 product = a.high * b.high;
-    F64 low = known(fma(a.high, b.low, fma(a.low, b.high, -remainder_of(product, a.high, b.high))));
-#if !defined(__FMA__) && !defined(__aarch64__)
-    low = select(absolute(product) < 0x1p-960, F64{}, low);  // the halves' products underflow
-#endif
-    return {product, low};
+    return {product, known(fma(a.high, b.low, fma(a.low, b.high, -excess_of(product, a.high, b.high))))};
 }
 CELOSS_INLINE HighLow select(M64 where, HighLow yes, HighLow no) {
     return {select(where, yes.high, no.high), select(where, yes.low, no.low)};

@@ -83,7 +83,7 @@ FAULTS = [
     # ---- the logarithm, and what the gradient is multiplied with -----------------------------------------------------
     Fault(
         "logarithm: low part of a float64 sum forgotten", FORMULAS,
-        "const N rest = load_number<T>(sums->rest + i, sums->rest_low + i);", "const N rest = number<T>(load(sums->rest + i));",
+        "const N rest = load_number<T>(sums->rest + i, sums->rest_low + i)", "const N rest = number<T>(load(sums->rest + i))",
         "test_compensations",
     ),
     Fault(
@@ -252,7 +252,7 @@ FAULTS = [
     ),
     Fault(
         "numbers: the rounding error of a product forgotten", NUMBERS,
-        "fma(a.low, b.high, -remainder_of(product, a.high, b.high))", "a.low * b.high", "test_accuracy",
+        "fma(a.low, b.high, -excess_of(product, a.high, b.high))", "a.low * b.high", "test_accuracy",
     ),
     Fault(
         "numbers: the rounding error of a sum forgotten", NUMBERS,
