@@ -25,6 +25,7 @@ ELEMENTS = "src/simd/elementwise.hpp"
 LEVEL = "src/simd/level.cpp"
 POOL = "src/threads/pool.cpp"
 KERNELS = "src/celoss/_kernels.pyx"
+ENTRIES = "src/celoss/_entries.pxi"
 LONG = "src/celoss/_long_rows.pxi"
 ROWS = "src/celoss/_row_operations.pxi"
 SCORES = "src/celoss/_elementwise.pxi"
@@ -322,7 +323,7 @@ FAULTS = [
         "g.row_stride = c.x.inner_stride // <Py_ssize_t>sizeof(real)", "test_layouts",
     ),
     Fault(
-        "dimensions are merged that do not follow one another", KERNELS,
+        "dimensions are merged that do not follow one another", ENTRIES,
         "if any(a.strides[left] != a.strides[right] * shape[right] for a in arrays):", "if False:", "test_layouts",
     ),
     Fault(
@@ -339,7 +340,7 @@ FAULTS = [
         "(keep * sums.miss[i] + share)", "(keep * sums.miss[i] - share)", "test_options",
     ),
     Fault(
-        "smoothing: class weights are not summed", KERNELS,
+        "smoothing: class weights are not summed", ENTRIES,
         "c.weight_sum = weight.sum()", "pass", "test_options",
     ),
     Fault(
