@@ -11,14 +11,20 @@ def set_thread_limit(n: int) -> None: ...
 def get_thread_limit() -> int: ...
 def helper_threads() -> int: ...
 def plain_cross_entropy(
+    operation: int,
     logits: Any,
     target: Any,
-    ignore_index: int,
-    reduction: int,
+    axis: Any,
+    weight: Any,
+    sample_weight: Any,
+    ignore_index: Any,
+    label_smoothing: Any,
+    reduction: Any,
+    normalizer: Any,
+    n_threads: Any,
     want_grad: bool,
+    grad_output: Any,
     out: Any,
-    limit: int,
-    operation: int = 0,
 ) -> Any: ...
 def inner_dimensions(arrays: list[NDArray[Any]], axis: int) -> int: ...
 def cross_entropy(
@@ -39,7 +45,7 @@ def cross_entropy(
     out: NDArray[Any] | None,
     row_loss: NDArray[Any] | None,
     limit: int,
-    operation: int = 0,
+    operation: int,
 ) -> Any: ...
 def row_activation(
     operation: int,

@@ -7,7 +7,6 @@ from typing import Any
 from numpy.typing import ArrayLike, NDArray
 
 from celoss import _arguments, _kernels
-from celoss._arguments import REDUCTIONS
 
 __all__ = [
     "brier_score",
@@ -17,7 +16,8 @@ __all__ = [
     "zero_one_loss",
 ]
 
-_plain_cross_entropy = _kernels.plain_cross_entropy
+# RowOperation in _row_operations.pxi.
+_CROSS_ENTROPY, _BRIER, _ZERO_ONE = 0, 1, 2
 
 
 def cross_entropy(
@@ -106,31 +106,10 @@ def cross_entropy(
     >>> float(celoss.cross_entropy([0.0, 0.0], 1))
     0.6931471805599453
     """
-    if (
-        weight is None
-        and sample_weight is None
-        and normalizer is None
-        and axis == -1
-        and label_smoothing == 0.0
-        and n_threads is None
-        and isinstance(reduction, str)
-        and reduction in REDUCTIONS
-        and type(ignore_index) is int
-        and -(2**63) <= ignore_index < 2**63
-    ):
-        result: float | NDArray[Any] | None = _plain_cross_entropy(
-            logits, target, ignore_index, REDUCTIONS[reduction], False, None, 0
-        )
-        if result is not None:
-            if type(result) is int:
-                raise _arguments.out_of_range(target, logits.shape[-1], ignore_index, result)  # type: ignore[union-attr]
-            return result
-    arguments, _ = _arguments.cross_entropy_arguments(
-        logits, target, axis, weight, sample_weight, ignore_index, label_smoothing, reduction, normalizer, n_threads, False
-    )
-    loss: float | NDArray[Any] = _kernels.cross_entropy(*arguments)
-    if type(loss) is int:
-        raise _arguments.out_of_range(target, arguments.logits.shape[arguments.axis], ignore_index, loss)
+    loss: float | NDArray[Any] = _loss_of_rows(
+        _CROSS_ENTROPY, logits, target, axis, weight, sample_weight, ignore_index, label_smoothing, reduction, normalizer,
+        n_threads,
+    )  # fmt: skip
     return loss
 
 
@@ -191,39 +170,11 @@ def cross_entropy_with_grad(
     >>> round(loss, 4), grad.round(4).tolist()
     (0.4076, [[-0.3348, 0.2447, 0.09]])
     """
-    if (
-        weight is None
-        and sample_weight is None
-        and normalizer is None
-        and grad_output is None
-        and axis == -1
-        and label_smoothing == 0.0
-        and n_threads is None
-        and isinstance(reduction, str)
-        and reduction in REDUCTIONS
-        and type(ignore_index) is int
-        and -(2**63) <= ignore_index < 2**63
-    ):
-        pair: tuple[float | NDArray[Any], NDArray[Any]] | int | None = _plain_cross_entropy(
-            logits, target, ignore_index, REDUCTIONS[reduction], True, out, 0
-        )
-        if pair is not None:
-            if isinstance(pair, int):
-                raise _arguments.out_of_range(target, logits.shape[-1], ignore_index, pair)  # type: ignore[union-attr]
-            return pair
-    arguments, grad = _arguments.cross_entropy_arguments(
-        logits, target, axis, weight, sample_weight, ignore_index, label_smoothing, reduction, normalizer, n_threads,
-        True, grad_output, out,
+    pair: tuple[float | NDArray[Any], NDArray[Any]] = _loss_of_rows(
+        _CROSS_ENTROPY, logits, target, axis, weight, sample_weight, ignore_index, label_smoothing, reduction, normalizer,
+        n_threads, True, grad_output, out,
     )  # fmt: skip
-    result = _kernels.cross_entropy(*arguments)
-    if type(result) is int:
-        raise _arguments.out_of_range(target, arguments.logits.shape[arguments.axis], ignore_index, result)
-    assert grad is not None
-    return result[0], grad
-
-
-# RowOperation in _row_operations.pxi.
-_BRIER, _ZERO_ONE = 1, 2
+    return pair
 
 
 def brier_score(
@@ -276,7 +227,7 @@ def brier_score(
     >>> round(celoss.brier_score(np.log([[0.3, 0.3, 0.4]]), [2]), 6)
     0.54
     """
-    loss, _ = _loss_of_rows(
+    loss: float | NDArray[Any] = _loss_of_rows(
         _BRIER, logits, target, axis, weight, sample_weight, ignore_index, label_smoothing, reduction, normalizer,
         n_threads,
     )  # fmt: skip
@@ -332,12 +283,11 @@ def brier_score_with_grad(
     >>> round(loss, 4), grad.round(4).tolist()
     (0.1801, [[-0.2396, 0.1955, 0.0441]])
     """
-    loss, grad = _loss_of_rows(
+    pair: tuple[float | NDArray[Any], NDArray[Any]] = _loss_of_rows(
         _BRIER, logits, target, axis, weight, sample_weight, ignore_index, label_smoothing, reduction, normalizer,
         n_threads, True, grad_output, out,
     )  # fmt: skip
-    assert grad is not None
-    return loss, grad
+    return pair
 
 
 def zero_one_loss(
@@ -379,7 +329,7 @@ def zero_one_loss(
     >>> celoss.zero_one_loss(np.array([[2.0, 1.0], [0.0, 3.0]]), [0, 0])
     0.5
     """
-    loss, _ = _loss_of_rows(
+    loss: float | NDArray[Any] = _loss_of_rows(
         _ZERO_ONE, logits, target, axis, None, sample_weight, ignore_index, 0.0, reduction, normalizer, n_threads
     )
     return loss
@@ -400,25 +350,16 @@ def _loss_of_rows(
     want_grad: bool = False,
     grad_output: ArrayLike | None = None,
     out: NDArray[Any] | None = None,
-) -> tuple[float | NDArray[Any], NDArray[Any] | None]:
-    if (
-        weight is None
-        and sample_weight is None
-        and normalizer is None
-        and grad_output is None
-        and axis == -1
-        and label_smoothing == 0.0
-        and n_threads is None
-        and isinstance(reduction, str)
-        and reduction in REDUCTIONS
-        and type(ignore_index) is int
-        and -(2**63) <= ignore_index < 2**63
-    ):
-        result = _plain_cross_entropy(logits, target, ignore_index, REDUCTIONS[reduction], want_grad, out, 0, operation)
-        if result is not None:
-            if type(result) is int:
-                raise _arguments.out_of_range(target, logits.shape[-1], ignore_index, result)  # type: ignore[union-attr]
-            return result if want_grad else (result, None)
+) -> Any:
+    """The loss, or with a gradient (loss, gradient)."""
+    result = _kernels.plain_cross_entropy(
+        operation, logits, target, axis, weight, sample_weight, ignore_index, label_smoothing, reduction, normalizer,
+        n_threads, want_grad, grad_output, out,
+    )  # fmt: skip
+    if result is not None:
+        if type(result) is int:
+            raise _arguments.out_of_range(target, logits.shape[-1], ignore_index, result)  # type: ignore[union-attr]
+        return result
     arguments, grad = _arguments.cross_entropy_arguments(
         logits, target, axis, weight, sample_weight, ignore_index, label_smoothing, reduction, normalizer, n_threads,
         want_grad, grad_output, out,
@@ -428,4 +369,4 @@ def _loss_of_rows(
     result = _kernels.cross_entropy(*arguments, operation)
     if type(result) is int:
         raise _arguments.out_of_range(target, arguments.logits.shape[arguments.axis], ignore_index, result)
-    return (result[0], grad) if want_grad else (result, None)
+    return (result[0], grad) if want_grad else result
