@@ -420,44 +420,6 @@ def test_binary_gradients_are_derivatives(hard, reduction, function):
 
 
 # ----------------------------------------------------------------------------------------------------
-# The article: softmax(ln p) = p, so ln p is a row of logits
-# ----------------------------------------------------------------------------------------------------
-
-TRUTH = np.array([2, 1, 0])
-MODELS = {
-    1: np.log([[0.3, 0.3, 0.4], [0.3, 0.4, 0.3], [0.1, 0.2, 0.7]]),
-    2: np.log([[0.1, 0.2, 0.7], [0.1, 0.7, 0.2], [0.3, 0.4, 0.3]]),
-}
-ARTICLE = [  # loss, model, of each sample, mean
-    ("zero_one_loss", 1, [0, 0, 1], 1 / 3),
-    ("zero_one_loss", 2, [0, 0, 1], 1 / 3),
-    ("brier_score", 1, [0.54, 0.54, 1.34], 0.8067),
-    ("brier_score", 2, [0.14, 0.14, 0.74], 0.34),
-    ("cross_entropy", 1, [0.916, 0.916, 2.303], 1.3784),
-    ("cross_entropy", 2, [0.357, 0.357, 1.204], 0.6391),
-]
-
-
-@pytest.mark.parametrize(("loss", "model", "samples", "mean"), ARTICLE)
-def test_tables_of_the_article(loss, model, samples, mean):
-    function = getattr(reference, loss)
-    for target in (TRUTH, one_hot(TRUTH, 3)):
-        assert_allclose(function(MODELS[model], target, reduction="none"), samples, rtol=0, atol=5.01e-4)
-        assert_allclose(function(MODELS[model], target), mean, rtol=0, atol=5.01e-5)
-    assert_allclose(reference.softmax(MODELS[model]), np.exp(MODELS[model]), rtol=1e-15)
-
-
-def test_binary_gradients_of_the_article():
-    s, y = np.linspace(-8, 8, 33), np.tile([0.0, 1.0, 0.5], 11)
-    sigma = 1 / (1 + np.exp(-s))
-    chain = (-y / sigma + (1 - y) / (1 - sigma)) * sigma * (1 - sigma)
-    _, grad = reference.binary_cross_entropy_with_grad(s, y, reduction="sum")
-    assert_allclose(grad, chain, rtol=1e-11, atol=1e-12)
-    _, grad = reference.binary_brier_score_with_grad(s, y, reduction="sum")
-    assert_allclose(grad, 2 * (sigma - y) * sigma * (1 - sigma), rtol=1e-11, atol=1e-12)
-
-
-# ----------------------------------------------------------------------------------------------------
 # Options: reduction, denominator, weights
 # ----------------------------------------------------------------------------------------------------
 
