@@ -1,12 +1,21 @@
 # The entries of cross-entropy from Python, and the checks and layouts of arrays that all entries share. Included by
 # _kernels.pyx.
 #
-# `plain_cross_entropy` is the short path of a call without options: it looks at the arguments itself, and allocates; at the
-# options in Python it would take a tenth longer. `cross_entropy` is the general path, on arguments that `_arguments` has
-# checked. Both fill a Call and run it.
+# `plain_cross_entropy` is the short path of a call without options: it looks at the arguments itself (Python would take a
+# tenth longer), and allocates. `cross_entropy` is the general path, on arguments that `_arguments` has checked. Both fill a
+# Call and run it.
 
 cdef inline bint is_plain(cnp.ndarray a) noexcept:
     return cnp.PyArray_IS_C_CONTIGUOUS(a) and cnp.PyArray_ISBEHAVED_RO(a)
+
+
+cdef int reduction_named(str name):
+    """The Reduction of this name, or -1."""
+    if name == "mean":
+        return MEAN
+    if name == "sum":
+        return SUM
+    return NONE if name == "none" else -1
 
 
 def plain_cross_entropy(int operation, logits, target, axis, weight, sample_weight, ignore_index, label_smoothing, reduction,
@@ -14,23 +23,15 @@ def plain_cross_entropy(int operation, logits, target, axis, weight, sample_weig
     """The path without detours: two plain arrays, no options. None where anything is unusual."""
     cdef cnp.ndarray x, y, g
     cdef Call c
-    cdef int kind, target_kind
+    cdef int kind, target_kind, reduce_by
     cdef cnp.npy_intp* shape
-    cdef Reduction reduce_by
     cdef object row_loss = None
     if (weight is not None or sample_weight is not None or normalizer is not None or n_threads is not None
             or grad_output is not None or type(reduction) is not str or type(ignore_index) is not int
             or axis != -1 or label_smoothing != 0.0):
         return None
-    if reduction == "mean":
-        reduce_by = MEAN
-    elif reduction == "sum":
-        reduce_by = SUM
-    elif reduction == "none":
-        reduce_by = NONE
-    else:
-        return None
-    if not cnp.PyArray_CheckExact(logits) or not cnp.PyArray_CheckExact(target):
+    reduce_by = reduction_named(reduction)
+    if reduce_by < 0 or not cnp.PyArray_CheckExact(logits) or not cnp.PyArray_CheckExact(target):
         return None
     x = <cnp.ndarray>logits
     y = <cnp.ndarray>target

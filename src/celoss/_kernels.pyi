@@ -58,7 +58,20 @@ def row_activation(
 def plain_row_activation(operation: int, x: Any, out: Any) -> NDArray[Any] | None: ...
 def element_activation(operation: int, x: NDArray[Any], storage: int, out: NDArray[Any]) -> None: ...
 def plain_element_activation(operation: int, x: Any, out: Any) -> NDArray[Any] | None: ...
-def plain_binary_loss(loss_kind: int, logits: Any, target: Any, reduction: int, want_grad: bool, out: Any) -> Any: ...
+def plain_binary_loss(
+    loss_kind: int,
+    logits: Any,
+    target: Any,
+    weight: Any,
+    pos_weight: Any,
+    label_smoothing: Any,
+    reduction: Any,
+    normalizer: Any,
+    n_threads: Any,
+    want_grad: bool,
+    grad_output: Any,
+    out: Any,
+) -> Any: ...
 def binary_loss(
     loss_kind: int,
     logits: NDArray[Any],

@@ -7,7 +7,6 @@ from typing import Any
 from numpy.typing import ArrayLike, NDArray
 
 from celoss import _arguments, _kernels
-from celoss._arguments import REDUCTIONS
 
 __all__ = [
     "binary_brier_score",
@@ -82,7 +81,7 @@ def binary_cross_entropy(
     >>> celoss.binary_cross_entropy(np.array([40.0]), np.array([1]))
     4.248354255291589e-18
     """
-    loss, _ = _loss_of_scores(
+    loss: float | NDArray[Any] = _loss_of_scores(
         _CROSS_ENTROPY, logits, target, weight, pos_weight, label_smoothing, reduction, normalizer, n_threads
     )
     return loss
@@ -138,12 +137,11 @@ def binary_cross_entropy_with_grad(
     >>> round(loss, 4), grad.round(4).tolist()
     (1.41, [-0.25, 0.4404])
     """
-    loss, grad = _loss_of_scores(
+    pair: tuple[float | NDArray[Any], NDArray[Any]] = _loss_of_scores(
         _CROSS_ENTROPY, logits, target, weight, pos_weight, label_smoothing, reduction, normalizer, n_threads,
         True, grad_output, out,
     )  # fmt: skip
-    assert grad is not None
-    return loss, grad
+    return pair
 
 
 def binary_brier_score(
@@ -179,7 +177,7 @@ def binary_brier_score(
     >>> celoss.binary_brier_score(np.array([0.0, 0.0]), np.array([1, 0]))
     0.25
     """
-    loss, _ = _loss_of_scores(_BRIER, logits, target, weight, None, 0.0, reduction, normalizer, n_threads)
+    loss: float | NDArray[Any] = _loss_of_scores(_BRIER, logits, target, weight, None, 0.0, reduction, normalizer, n_threads)
     return loss
 
 
@@ -227,11 +225,10 @@ def binary_brier_score_with_grad(
     >>> celoss.binary_brier_score_with_grad(np.array([0.0]), np.array([1]))
     (0.25, array([-0.25]))
     """
-    loss, grad = _loss_of_scores(
+    pair: tuple[float | NDArray[Any], NDArray[Any]] = _loss_of_scores(
         _BRIER, logits, target, weight, None, 0.0, reduction, normalizer, n_threads, True, grad_output, out
     )
-    assert grad is not None
-    return loss, grad
+    return pair
 
 
 def binary_zero_one_loss(
@@ -269,7 +266,7 @@ def binary_zero_one_loss(
     >>> celoss.binary_zero_one_loss(np.array([1.0, -1.0, 2.0, 3.0]), np.array([1, 0, 0, 1]))
     0.25
     """
-    loss, _ = _loss_of_scores(_ZERO_ONE, logits, target, weight, None, 0.0, reduction, normalizer, n_threads)
+    loss: float | NDArray[Any] = _loss_of_scores(_ZERO_ONE, logits, target, weight, None, 0.0, reduction, normalizer, n_threads)
     return loss
 
 
@@ -286,20 +283,14 @@ def _loss_of_scores(
     want_grad: bool = False,
     grad_output: ArrayLike | None = None,
     out: NDArray[Any] | None = None,
-) -> tuple[float | NDArray[Any], NDArray[Any] | None]:
-    if (
-        weight is None
-        and pos_weight is None
-        and label_smoothing == 0.0
-        and normalizer is None
-        and n_threads is None
-        and grad_output is None
-        and isinstance(reduction, str)
-        and reduction in REDUCTIONS
-    ):
-        result = _kernels.plain_binary_loss(loss_kind, logits, target, REDUCTIONS[reduction], want_grad, out)
-        if result is not None:
-            return result if want_grad else (result, None)
+) -> Any:
+    """The loss, or with a gradient (loss, gradient)."""
+    result = _kernels.plain_binary_loss(
+        loss_kind, logits, target, weight, pos_weight, label_smoothing, reduction, normalizer, n_threads, want_grad,
+        grad_output, out,
+    )  # fmt: skip
+    if result is not None:
+        return result
     arguments, grad = _arguments.binary_arguments(
         logits, target, weight, pos_weight, label_smoothing, reduction, normalizer, n_threads, want_grad, grad_output,
         out,
@@ -307,4 +298,4 @@ def _loss_of_scores(
     result = _kernels.binary_loss(loss_kind, *arguments)
     if result is None:
         raise _arguments.bad_element_weight(weight, pos_weight)
-    return (result[0], grad) if want_grad else (result, None)
+    return (result[0], grad) if want_grad else result
