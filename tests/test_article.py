@@ -1,10 +1,11 @@
-"""The numbers of the article that celoss began from, to the digits that it gives."""
+"""The numbers of the article that celoss began from, to the digits that it gives; celoss has them, and the reference."""
 
 import numpy as np
 import pytest
 
 import celoss
 
+both = pytest.mark.parametrize("functions", [celoss, celoss.reference], ids=["celoss", "reference"])
 TRUTH = np.array([2, 1, 0])
 PROBABILITIES = {
     1: np.array([[0.3, 0.3, 0.4], [0.3, 0.4, 0.3], [0.1, 0.2, 0.7]]),
@@ -20,13 +21,14 @@ TABLES = [  # loss, model, of each sample, mean
 ]
 
 
+@both
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize(("loss", "model", "samples", "mean"), TABLES)
-def test_tables(loss, model, samples, mean, dtype, level):
+def test_tables(loss, model, samples, mean, dtype, functions, level):
     logits = np.log(PROBABILITIES[model]).astype(dtype)  # softmax(ln p) = p
-    np.testing.assert_allclose(celoss.softmax(logits), PROBABILITIES[model], rtol=4 * np.finfo(dtype).eps)
+    np.testing.assert_allclose(functions.softmax(logits), PROBABILITIES[model], rtol=4 * np.finfo(dtype).eps)
     for target in (TRUTH, np.eye(3, dtype=dtype)[TRUTH]):
-        function = getattr(celoss, loss)
+        function = getattr(functions, loss)
         np.testing.assert_allclose(function(logits, target, reduction="none"), samples, rtol=0, atol=5.01e-4)
         assert function(logits, target) == pytest.approx(mean, abs=5.01e-5)
 
@@ -37,22 +39,24 @@ def test_cross_entropy_prefers_the_second_model():
         assert second < first
 
 
-def test_the_chain_rule_of_the_binary_case(level):
+@both
+def test_the_chain_rule_of_the_binary_case(functions, level):
     """dL/dp times dp/ds, and the product p - y that it comes to; for the squared error 2 (p - y) p (1 - p)."""
     s, y = np.linspace(-8, 8, 33), np.tile([0.0, 1.0, 0.5], 11)
-    p = celoss.sigmoid(s)
-    _, grad = celoss.binary_cross_entropy_with_grad(s, y, reduction="sum")
+    p = functions.sigmoid(s)
+    _, grad = functions.binary_cross_entropy_with_grad(s, y, reduction="sum")
     np.testing.assert_allclose(grad, (-y / p + (1 - y) / (1 - p)) * p * (1 - p), rtol=1e-11, atol=1e-12)
     np.testing.assert_allclose(grad, p - y, rtol=1e-11, atol=1e-14)
-    _, grad = celoss.binary_brier_score_with_grad(s, y, reduction="sum")
+    _, grad = functions.binary_brier_score_with_grad(s, y, reduction="sum")
     np.testing.assert_allclose(grad, 2 * (p - y) * p * (1 - p), rtol=1e-11, atol=1e-14)
 
 
-def test_the_gradient_of_several_classes_is_p_minus_y(level):
+@both
+def test_the_gradient_of_several_classes_is_p_minus_y(functions, level):
     rng = np.random.default_rng(0)
     x, target = rng.standard_normal((20, 5)), rng.integers(0, 5, 20)
-    _, grad = celoss.cross_entropy_with_grad(x, target, reduction="sum")
-    np.testing.assert_allclose(grad, celoss.softmax(x) - np.eye(5)[target], rtol=1e-12, atol=1e-15)
+    _, grad = functions.cross_entropy_with_grad(x, target, reduction="sum")
+    np.testing.assert_allclose(grad, functions.softmax(x) - np.eye(5)[target], rtol=1e-12, atol=1e-15)
 
 
 def test_cross_entropy_is_convex_and_the_squared_error_is_not():

@@ -6,13 +6,12 @@ import inspect
 import pytest
 
 import celoss
-from celoss import _config, criteria, losses, reference
 
 
 def examples():
     finder = doctest.DocTestFinder(exclude_empty=True)
-    for module in (celoss, losses, criteria, _config, reference):
-        yield from (found for found in finder.find(module) if found.examples)
+    for name in celoss.__all__:
+        yield from (found for found in finder.find(getattr(celoss, name), name) if found.examples)
 
 
 @pytest.mark.parametrize("example", [pytest.param(found, id=found.name) for found in examples()])

@@ -64,22 +64,6 @@ def test_train_digits(run_example, tmp_path):
     assert float(line[2]) < 50
 
 
-def test_train_digits_fails_when_it_has_not_learnt(run_example, tmp_path):
-    done = run_example("train_digits.py", "--epochs", "1", "--hidden", "2")
-
-    assert done.returncode == 1, done.stdout + done.stderr
-    assert printed_accuracy(done.stdout) < 97.0
-    assert "accuracy is too low" in done.stderr
-    assert (tmp_path / "digits.png").stat().st_size > 0  # the default output
-
-
-def test_train_digits_refuses_an_empty_training(run_example):
-    done = run_example("train_digits.py", "--epochs", "0")
-
-    assert done.returncode == 2
-    assert "--epochs must be at least 1" in done.stderr
-
-
 def test_train_binary(run_example, tmp_path):
     picture = tmp_path / "unit.png"
     done = run_example("train_binary.py", "--output", str(picture))
@@ -90,17 +74,25 @@ def test_train_binary(run_example, tmp_path):
     assert_shows_something(picture)
 
 
-def test_train_binary_fails_when_it_has_not_learnt(run_example, tmp_path):
-    done = run_example("train_binary.py", "--epochs", "1", "--batch-size", "1000")  # a single step
+@pytest.mark.parametrize(
+    ("example", "arguments", "required", "picture"),
+    [
+        ("train_digits.py", ["--epochs", "1", "--hidden", "2"], 97.0, "digits.png"),
+        ("train_binary.py", ["--epochs", "1", "--batch-size", "1000"], 95.0, "binary.png"),  # a single step
+    ],
+)
+def test_fails_when_it_has_not_learnt(example, arguments, required, picture, run_example, tmp_path):
+    done = run_example(example, *arguments)
 
     assert done.returncode == 1, done.stdout + done.stderr
-    assert printed_accuracy(done.stdout) < 95.0
+    assert printed_accuracy(done.stdout) < required
     assert "accuracy is too low" in done.stderr
-    assert (tmp_path / "binary.png").stat().st_size > 0  # the default output
+    assert (tmp_path / picture).stat().st_size > 0  # the default output
 
 
-def test_train_binary_refuses_an_empty_training(run_example):
-    done = run_example("train_binary.py", "--batch-size", "0")
+@pytest.mark.parametrize(("example", "option"), [("train_digits.py", "--epochs"), ("train_binary.py", "--batch-size")])
+def test_refuses_an_empty_training(example, option, run_example):
+    done = run_example(example, option, "0")
 
     assert done.returncode == 2
-    assert "--batch-size must be at least 1" in done.stderr
+    assert f"{option} must be at least 1" in done.stderr

@@ -3,19 +3,15 @@
 from celoss import reference
 from celoss._config import __version__, get_num_threads, set_num_threads, show_config
 from celoss.activations import log_sigmoid, log_softmax, logsumexp, sigmoid, softmax
-from celoss.criteria import BinaryCrossEntropyLoss, CrossEntropyLoss
-from celoss.losses import (
+from celoss.binary_losses import (
     binary_brier_score,
     binary_brier_score_with_grad,
     binary_cross_entropy,
     binary_cross_entropy_with_grad,
     binary_zero_one_loss,
-    brier_score,
-    brier_score_with_grad,
-    cross_entropy,
-    cross_entropy_with_grad,
-    zero_one_loss,
 )
+from celoss.criteria import BinaryCrossEntropyLoss, CrossEntropyLoss
+from celoss.losses import brier_score, brier_score_with_grad, cross_entropy, cross_entropy_with_grad, zero_one_loss
 
 __all__ = [
     "BinaryCrossEntropyLoss",

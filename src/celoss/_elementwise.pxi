@@ -306,15 +306,20 @@ cdef inline int plain_label_storage(int kind) noexcept:
     return -1
 
 
-def plain_binary_loss(int loss_kind, logits, target, int reduction, bint want_grad, out):
+def plain_binary_loss(int loss_kind, logits, target, weight, pos_weight, label_smoothing, reduction, normalizer, n_threads,
+                      bint want_grad, grad_output, out):
     """`binary_loss` of plain arrays without options, with nothing to check; None where anything is unusual."""
     cdef Elements s
     cdef double total = 0, divisor = 1
-    cdef int storage, label_storage, d
+    cdef int storage, label_storage, reduce_by, d
     cdef cnp.ndarray z, y
     cdef object loss = None
+    if (weight is not None or pos_weight is not None or normalizer is not None or n_threads is not None
+            or grad_output is not None or type(reduction) is not str or label_smoothing != 0.0):
+        return None
+    reduce_by = reduction_named(reduction)
     grad = plain_scores(logits, out, want_grad)
-    if grad is NotImplemented or not cnp.PyArray_CheckExact(target):
+    if reduce_by < 0 or grad is NotImplemented or not cnp.PyArray_CheckExact(target):
         return None
     z = <cnp.ndarray>logits
     y = <cnp.ndarray>target
@@ -339,15 +344,15 @@ def plain_binary_loss(int loss_kind, logits, target, int reduction, bint want_gr
     s.keep = 1
     s.keep_low = s.add = 0
     s.loss = NULL
-    if reduction == NONE:
+    if reduce_by == NONE:
         loss = cnp.PyArray_EMPTY(cnp.PyArray_NDIM(z), cnp.PyArray_DIMS(z), cnp.PyArray_TYPE(z), 0)
         s.loss = <char*>cnp.PyArray_DATA(<cnp.ndarray>loss)
-    elif reduction == MEAN:
+    elif reduce_by == MEAN:
         divisor = <double>s.count
     if s.count:
         s.factor = 1 / divisor
         total = run_over_scores(&s, thread_limit.load())
-    result = loss if reduction == NONE else total / divisor if divisor > 0 else NAN
+    result = loss if reduce_by == NONE else total / divisor if divisor > 0 else NAN
     return (result, grad) if want_grad else result
 
 

@@ -11,14 +11,20 @@ def set_thread_limit(n: int) -> None: ...
 def get_thread_limit() -> int: ...
 def helper_threads() -> int: ...
 def plain_cross_entropy(
+    operation: int,
     logits: Any,
     target: Any,
-    ignore_index: int,
-    reduction: int,
+    axis: Any,
+    weight: Any,
+    sample_weight: Any,
+    ignore_index: Any,
+    label_smoothing: Any,
+    reduction: Any,
+    normalizer: Any,
+    n_threads: Any,
     want_grad: bool,
+    grad_output: Any,
     out: Any,
-    limit: int,
-    operation: int = 0,
 ) -> Any: ...
 def inner_dimensions(arrays: list[NDArray[Any]], axis: int) -> int: ...
 def cross_entropy(
@@ -39,7 +45,7 @@ def cross_entropy(
     out: NDArray[Any] | None,
     row_loss: NDArray[Any] | None,
     limit: int,
-    operation: int = 0,
+    operation: int,
 ) -> Any: ...
 def row_activation(
     operation: int,
@@ -52,7 +58,20 @@ def row_activation(
 def plain_row_activation(operation: int, x: Any, out: Any) -> NDArray[Any] | None: ...
 def element_activation(operation: int, x: NDArray[Any], storage: int, out: NDArray[Any]) -> None: ...
 def plain_element_activation(operation: int, x: Any, out: Any) -> NDArray[Any] | None: ...
-def plain_binary_loss(loss_kind: int, logits: Any, target: Any, reduction: int, want_grad: bool, out: Any) -> Any: ...
+def plain_binary_loss(
+    loss_kind: int,
+    logits: Any,
+    target: Any,
+    weight: Any,
+    pos_weight: Any,
+    label_smoothing: Any,
+    reduction: Any,
+    normalizer: Any,
+    n_threads: Any,
+    want_grad: bool,
+    grad_output: Any,
+    out: Any,
+) -> Any: ...
 def binary_loss(
     loss_kind: int,
     logits: NDArray[Any],

@@ -117,8 +117,8 @@ def logsumexp(x: ArrayLike, *, axis: int = -1, keepdims: bool = False) -> NDArra
     --------
     >>> import numpy as np
     >>> import celoss
-    >>> float(celoss.logsumexp(np.array([1000.0, 1000.0]))) == 1000 + np.log(2)
-    True
+    >>> float(celoss.logsumexp(np.array([1000.0, 1000.0])))
+    1000.6931471805599
     """
     if type(axis) is int and axis == -1 and not keepdims:
         result = _kernels.plain_row_activation(_LOGSUMEXP, x, None)

@@ -1,4 +1,4 @@
-"""Loss objects for a training loop. Imports `losses`."""
+"""Loss objects for a training loop. Imports `losses`, `binary_losses` and `_arguments`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from celoss import losses
+from celoss import binary_losses, losses
 from celoss._arguments import REDUCTIONS, as_array, as_logits, as_upstream
 
 __all__ = ["BinaryCrossEntropyLoss", "CrossEntropyLoss"]
@@ -185,7 +185,7 @@ class BinaryCrossEntropyLoss(CrossEntropyLoss):
         self._buffer = None
         self._grad = None
 
-    _loss_with_grad = staticmethod(losses.binary_cross_entropy_with_grad)
+    _loss_with_grad = staticmethod(binary_losses.binary_cross_entropy_with_grad)
 
     def _class_axis(self, ndim: int) -> int | None:
         return None

@@ -1,4 +1,4 @@
-"""The functions users call: check, allocate, run the kernel, reduce. Imports `_arguments` and `_kernels`."""
+"""The losses of several classes: check, allocate, run the kernel, reduce. Imports `_arguments` and `_kernels`."""
 
 from __future__ import annotations
 
@@ -7,14 +7,8 @@ from typing import Any
 from numpy.typing import ArrayLike, NDArray
 
 from celoss import _arguments, _kernels
-from celoss._arguments import REDUCTIONS
 
 __all__ = [
-    "binary_brier_score",
-    "binary_brier_score_with_grad",
-    "binary_cross_entropy",
-    "binary_cross_entropy_with_grad",
-    "binary_zero_one_loss",
     "brier_score",
     "brier_score_with_grad",
     "cross_entropy",
@@ -22,7 +16,8 @@ __all__ = [
     "zero_one_loss",
 ]
 
-_plain_cross_entropy = _kernels.plain_cross_entropy
+# RowOperation in _row_operations.pxi.
+_CROSS_ENTROPY, _BRIER, _ZERO_ONE = 0, 1, 2
 
 
 def cross_entropy(
@@ -111,31 +106,10 @@ def cross_entropy(
     >>> float(celoss.cross_entropy([0.0, 0.0], 1))
     0.6931471805599453
     """
-    if (
-        weight is None
-        and sample_weight is None
-        and normalizer is None
-        and axis == -1
-        and label_smoothing == 0.0
-        and n_threads is None
-        and isinstance(reduction, str)
-        and reduction in REDUCTIONS
-        and type(ignore_index) is int
-        and -(2**63) <= ignore_index < 2**63
-    ):
-        result: float | NDArray[Any] | None = _plain_cross_entropy(
-            logits, target, ignore_index, REDUCTIONS[reduction], False, None, 0
-        )
-        if result is not None:
-            if type(result) is int:
-                raise _arguments.out_of_range(target, logits.shape[-1], ignore_index, result)  # type: ignore[union-attr]
-            return result
-    arguments, _ = _arguments.cross_entropy_arguments(
-        logits, target, axis, weight, sample_weight, ignore_index, label_smoothing, reduction, normalizer, n_threads, False
-    )
-    loss: float | NDArray[Any] = _kernels.cross_entropy(*arguments)
-    if type(loss) is int:
-        raise _arguments.out_of_range(target, arguments.logits.shape[arguments.axis], ignore_index, loss)
+    loss: float | NDArray[Any] = _loss_of_rows(
+        _CROSS_ENTROPY, logits, target, axis, weight, sample_weight, ignore_index, label_smoothing, reduction, normalizer,
+        n_threads,
+    )  # fmt: skip
     return loss
 
 
@@ -196,40 +170,11 @@ def cross_entropy_with_grad(
     >>> round(loss, 4), grad.round(4).tolist()
     (0.4076, [[-0.3348, 0.2447, 0.09]])
     """
-    if (
-        weight is None
-        and sample_weight is None
-        and normalizer is None
-        and grad_output is None
-        and axis == -1
-        and label_smoothing == 0.0
-        and n_threads is None
-        and isinstance(reduction, str)
-        and reduction in REDUCTIONS
-        and type(ignore_index) is int
-        and -(2**63) <= ignore_index < 2**63
-    ):
-        pair: tuple[float | NDArray[Any], NDArray[Any]] | int | None = _plain_cross_entropy(
-            logits, target, ignore_index, REDUCTIONS[reduction], True, out, 0
-        )
-        if pair is not None:
-            if isinstance(pair, int):
-                raise _arguments.out_of_range(target, logits.shape[-1], ignore_index, pair)  # type: ignore[union-attr]
-            return pair
-    arguments, grad = _arguments.cross_entropy_arguments(
-        logits, target, axis, weight, sample_weight, ignore_index, label_smoothing, reduction, normalizer, n_threads,
-        True, grad_output, out,
+    pair: tuple[float | NDArray[Any], NDArray[Any]] = _loss_of_rows(
+        _CROSS_ENTROPY, logits, target, axis, weight, sample_weight, ignore_index, label_smoothing, reduction, normalizer,
+        n_threads, True, grad_output, out,
     )  # fmt: skip
-    result = _kernels.cross_entropy(*arguments)
-    if type(result) is int:
-        raise _arguments.out_of_range(target, arguments.logits.shape[arguments.axis], ignore_index, result)
-    assert grad is not None
-    return result[0], grad
-
-
-# RowOperation and BinaryLoss: what the kernels call these losses.
-_BRIER, _ZERO_ONE = 1, 2
-_BINARY_CROSS_ENTROPY, _BINARY_BRIER, _BINARY_ZERO_ONE = 0, 1, 2
+    return pair
 
 
 def brier_score(
@@ -282,7 +227,7 @@ def brier_score(
     >>> round(celoss.brier_score(np.log([[0.3, 0.3, 0.4]]), [2]), 6)
     0.54
     """
-    loss, _ = _loss_of_rows(
+    loss: float | NDArray[Any] = _loss_of_rows(
         _BRIER, logits, target, axis, weight, sample_weight, ignore_index, label_smoothing, reduction, normalizer,
         n_threads,
     )  # fmt: skip
@@ -338,12 +283,11 @@ def brier_score_with_grad(
     >>> round(loss, 4), grad.round(4).tolist()
     (0.1801, [[-0.2396, 0.1955, 0.0441]])
     """
-    loss, grad = _loss_of_rows(
+    pair: tuple[float | NDArray[Any], NDArray[Any]] = _loss_of_rows(
         _BRIER, logits, target, axis, weight, sample_weight, ignore_index, label_smoothing, reduction, normalizer,
         n_threads, True, grad_output, out,
     )  # fmt: skip
-    assert grad is not None
-    return loss, grad
+    return pair
 
 
 def zero_one_loss(
@@ -385,259 +329,10 @@ def zero_one_loss(
     >>> celoss.zero_one_loss(np.array([[2.0, 1.0], [0.0, 3.0]]), [0, 0])
     0.5
     """
-    loss, _ = _loss_of_rows(
+    loss: float | NDArray[Any] = _loss_of_rows(
         _ZERO_ONE, logits, target, axis, None, sample_weight, ignore_index, 0.0, reduction, normalizer, n_threads
     )
     return loss
-
-
-def binary_cross_entropy(
-    logits: ArrayLike,
-    target: ArrayLike,
-    *,
-    weight: ArrayLike | None = None,
-    pos_weight: ArrayLike | None = None,
-    label_smoothing: float = 0.0,
-    reduction: str = "mean",
-    normalizer: float | None = None,
-    n_threads: int | None = None,
-) -> float | NDArray[Any]:
-    r"""Cross-entropy of binary scores against labels, elementwise.
-
-    With score :math:`z`, label :math:`y` smoothed to :math:`y' = (1-\varepsilon) y + \varepsilon/2`, weight :math:`w`
-    and positive weight :math:`w_+`,
-
-    .. math:: l = w \big[w_+\, y'\, \ln(1 + e^{-z}) + (1 - y') \ln(1 + e^{z})\big].
-
-    Parameters
-    ----------
-    logits : array_like
-        Scores before the sigmoid, of any shape and memory layout. float16, bfloat16 (``ml_dtypes``), float32 or
-        float64; integers and bool are taken as float64. Never written to.
-    target : array_like
-        Labels in [0, 1], of the shape of `logits`: bool, any integer dtype or a floating one.
-    weight : array_like, optional
-        A weight >= 0 for each element; broadcasts to the shape of `logits`.
-    pos_weight : array_like, optional
-        A weight >= 0 for the positive label; broadcasts to the shape of `logits`.
-    label_smoothing : float, default 0.0
-        Moves labels this share of the way to 1/2.
-    reduction : {"mean", "sum", "none"}, default "mean"
-        "mean" divides the sum by the number of elements, whatever the weights.
-    normalizer : float, optional
-        A positive number that replaces the mean's denominator.
-    n_threads : int, optional
-        Use at most so many threads. Default: `celoss.get_num_threads()`. The result does not depend on it.
-
-    Returns
-    -------
-    float or ndarray
-        "mean" and "sum": a float, accumulated in float64. "none": an array of the logits' shape, float64 for float64
-        logits and float32 for all others. The mean of nothing is NaN. A score of +inf or -inf is a certain prediction:
-        loss 0 if it is right, +inf if it is wrong.
-
-    Raises
-    ------
-    TypeError, ValueError
-        For arguments of the wrong kind, shape or value.
-
-    See Also
-    --------
-    binary_cross_entropy_with_grad : The same loss, and its gradient.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import celoss
-    >>> celoss.binary_cross_entropy(np.array([40.0]), np.array([1]))
-    4.248354255291589e-18
-    """
-    return _loss_of_scores(
-        _BINARY_CROSS_ENTROPY, logits, target, weight, pos_weight, label_smoothing, reduction, normalizer, n_threads
-    )[0]
-
-
-def binary_cross_entropy_with_grad(
-    logits: ArrayLike,
-    target: ArrayLike,
-    *,
-    weight: ArrayLike | None = None,
-    pos_weight: ArrayLike | None = None,
-    label_smoothing: float = 0.0,
-    reduction: str = "mean",
-    normalizer: float | None = None,
-    n_threads: int | None = None,
-    grad_output: ArrayLike | None = None,
-    out: NDArray[Any] | None = None,
-) -> tuple[float | NDArray[Any], NDArray[Any]]:
-    r"""Binary cross-entropy and its gradient with respect to the scores, in one pass.
-
-    With the symbols of `binary_cross_entropy`,
-
-    .. math:: \frac{\partial l}{\partial z} = w \big[(1 - y')\, \sigma(z) - w_+\, y'\, \sigma(-z)\big].
-
-    Parameters
-    ----------
-    logits, target, weight, pos_weight, label_smoothing, reduction, normalizer, n_threads
-        As for `binary_cross_entropy`.
-    grad_output : float or array_like, optional
-        Upstream gradient: multiplies the gradient. A number, or with ``reduction="none"`` also an array of the logits'
-        shape.
-    out : ndarray, optional
-        Receives the gradient: same shape and dtype as `logits`. May be `logits` itself, which is fastest; any other
-        overlap with an input is an error.
-
-    Returns
-    -------
-    loss : float or ndarray
-        As from `binary_cross_entropy`.
-    grad : ndarray
-        Shape and dtype of `logits`; `out` where it is given.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As for `binary_cross_entropy`, and for an `out` that does not fit.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import celoss
-    >>> loss, grad = celoss.binary_cross_entropy_with_grad(np.array([0.0, 2.0]), np.array([1, 0]))
-    >>> round(loss, 4), grad.round(4).tolist()
-    (1.41, [-0.25, 0.4404])
-    """
-    loss, grad = _loss_of_scores(
-        _BINARY_CROSS_ENTROPY, logits, target, weight, pos_weight, label_smoothing, reduction, normalizer, n_threads,
-        True, grad_output, out,
-    )  # fmt: skip
-    assert grad is not None
-    return loss, grad
-
-
-def binary_brier_score(
-    logits: ArrayLike,
-    target: ArrayLike,
-    *,
-    weight: ArrayLike | None = None,
-    reduction: str = "mean",
-    normalizer: float | None = None,
-    n_threads: int | None = None,
-) -> float | NDArray[Any]:
-    r"""Squared error of the sigmoid of binary scores against labels, elementwise: :math:`l = w\,(\sigma(z) - y)^2`.
-
-    Parameters
-    ----------
-    logits, target, weight, reduction, normalizer, n_threads
-        As for `binary_cross_entropy`.
-
-    Returns
-    -------
-    float or ndarray
-        As from `binary_cross_entropy`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As for `binary_cross_entropy`.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import celoss
-    >>> celoss.binary_brier_score(np.array([0.0, 0.0]), np.array([1, 0]))
-    0.25
-    """
-    return _loss_of_scores(_BINARY_BRIER, logits, target, weight, None, 0.0, reduction, normalizer, n_threads)[0]
-
-
-def binary_brier_score_with_grad(
-    logits: ArrayLike,
-    target: ArrayLike,
-    *,
-    weight: ArrayLike | None = None,
-    reduction: str = "mean",
-    normalizer: float | None = None,
-    n_threads: int | None = None,
-    grad_output: ArrayLike | None = None,
-    out: NDArray[Any] | None = None,
-) -> tuple[float | NDArray[Any], NDArray[Any]]:
-    r"""Binary Brier score and its gradient with respect to the scores, in one pass.
-
-    .. math:: \frac{\partial l}{\partial z} = 2 w\, (\sigma(z) - y)\, \sigma(z)\, \sigma(-z)
-
-    It vanishes at both ends: a score that is far off on the wrong side learns hardly anything, which is why
-    classification uses cross-entropy.
-
-    Parameters
-    ----------
-    logits, target, weight, reduction, normalizer, n_threads
-        As for `binary_cross_entropy`.
-    grad_output, out
-        As for `binary_cross_entropy_with_grad`.
-
-    Returns
-    -------
-    loss : float or ndarray
-        As from `binary_brier_score`.
-    grad : ndarray
-        Shape and dtype of `logits`; `out` where it is given.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As for `binary_cross_entropy`, and for an `out` that does not fit.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import celoss
-    >>> celoss.binary_brier_score_with_grad(np.array([0.0]), np.array([1]))
-    (0.25, array([-0.25]))
-    """
-    loss, grad = _loss_of_scores(
-        _BINARY_BRIER, logits, target, weight, None, 0.0, reduction, normalizer, n_threads, True, grad_output, out
-    )
-    assert grad is not None
-    return loss, grad
-
-
-def binary_zero_one_loss(
-    logits: ArrayLike,
-    target: ArrayLike,
-    *,
-    weight: ArrayLike | None = None,
-    reduction: str = "mean",
-    normalizer: float | None = None,
-    n_threads: int | None = None,
-) -> float | NDArray[Any]:
-    r"""Classification error of binary scores: :math:`l = w\,\big|[z > 0] - y\big|`.
-
-    For a label between 0 and 1 it is the expected error. Its gradient is 0 almost everywhere, so there is none here.
-
-    Parameters
-    ----------
-    logits, target, weight, reduction, normalizer, n_threads
-        As for `binary_cross_entropy`.
-
-    Returns
-    -------
-    float or ndarray
-        As from `binary_cross_entropy`. NaN where the score is NaN.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As for `binary_cross_entropy`.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import celoss
-    >>> celoss.binary_zero_one_loss(np.array([1.0, -1.0, 2.0, 3.0]), np.array([1, 0, 0, 1]))
-    0.25
-    """
-    return _loss_of_scores(_BINARY_ZERO_ONE, logits, target, weight, None, 0.0, reduction, normalizer, n_threads)[0]
 
 
 def _loss_of_rows(
@@ -655,25 +350,16 @@ def _loss_of_rows(
     want_grad: bool = False,
     grad_output: ArrayLike | None = None,
     out: NDArray[Any] | None = None,
-) -> tuple[float | NDArray[Any], NDArray[Any] | None]:
-    if (
-        weight is None
-        and sample_weight is None
-        and normalizer is None
-        and grad_output is None
-        and axis == -1
-        and label_smoothing == 0.0
-        and n_threads is None
-        and isinstance(reduction, str)
-        and reduction in REDUCTIONS
-        and type(ignore_index) is int
-        and -(2**63) <= ignore_index < 2**63
-    ):
-        result = _plain_cross_entropy(logits, target, ignore_index, REDUCTIONS[reduction], want_grad, out, 0, operation)
-        if result is not None:
-            if type(result) is int:
-                raise _arguments.out_of_range(target, logits.shape[-1], ignore_index, result)  # type: ignore[union-attr]
-            return result if want_grad else (result, None)
+) -> Any:
+    """The loss, or with a gradient (loss, gradient)."""
+    result = _kernels.plain_cross_entropy(
+        operation, logits, target, axis, weight, sample_weight, ignore_index, label_smoothing, reduction, normalizer,
+        n_threads, want_grad, grad_output, out,
+    )  # fmt: skip
+    if result is not None:
+        if type(result) is int:
+            raise _arguments.out_of_range(target, logits.shape[-1], ignore_index, result)  # type: ignore[union-attr]
+        return result
     arguments, grad = _arguments.cross_entropy_arguments(
         logits, target, axis, weight, sample_weight, ignore_index, label_smoothing, reduction, normalizer, n_threads,
         want_grad, grad_output, out,
@@ -683,41 +369,4 @@ def _loss_of_rows(
     result = _kernels.cross_entropy(*arguments, operation)
     if type(result) is int:
         raise _arguments.out_of_range(target, arguments.logits.shape[arguments.axis], ignore_index, result)
-    return (result[0], grad) if want_grad else (result, None)
-
-
-def _loss_of_scores(
-    loss_kind: int,
-    logits: ArrayLike,
-    target: ArrayLike,
-    weight: ArrayLike | None,
-    pos_weight: ArrayLike | None,
-    label_smoothing: float,
-    reduction: str,
-    normalizer: float | None,
-    n_threads: int | None,
-    want_grad: bool = False,
-    grad_output: ArrayLike | None = None,
-    out: NDArray[Any] | None = None,
-) -> tuple[float | NDArray[Any], NDArray[Any] | None]:
-    if (
-        weight is None
-        and pos_weight is None
-        and label_smoothing == 0.0
-        and normalizer is None
-        and n_threads is None
-        and grad_output is None
-        and isinstance(reduction, str)
-        and reduction in REDUCTIONS
-    ):
-        result = _kernels.plain_binary_loss(loss_kind, logits, target, REDUCTIONS[reduction], want_grad, out)
-        if result is not None:
-            return result if want_grad else (result, None)
-    arguments, grad = _arguments.binary_arguments(
-        logits, target, weight, pos_weight, label_smoothing, reduction, normalizer, n_threads, want_grad, grad_output,
-        out,
-    )  # fmt: skip
-    result = _kernels.binary_loss(loss_kind, *arguments)
-    if result is None:
-        raise _arguments.bad_element_weight(weight, pos_weight)
-    return (result[0], grad) if want_grad else (result, None)
+    return (result[0], grad) if want_grad else result

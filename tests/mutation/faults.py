@@ -29,11 +29,11 @@ ELEMENTS = "src/simd/elementwise.hpp"
 LEVEL = "src/simd/level.cpp"
 POOL = "src/threads/pool.cpp"
 KERNELS = "src/celoss/_kernels.pyx"
+ENTRIES = "src/celoss/_entries.pxi"
 LONG = "src/celoss/_long_rows.pxi"
 ROWS = "src/celoss/_row_operations.pxi"
 SCORES = "src/celoss/_elementwise.pxi"
 ARGUMENTS = "src/celoss/_arguments.py"
-LOSSES = "src/celoss/losses.py"
 CRITERIA = "src/celoss/criteria.py"
 
 FAULTS = [
@@ -337,7 +337,7 @@ FAULTS = [
         "g.row_stride = c.x.inner_stride // <Py_ssize_t>sizeof(real)", "test_layouts",
     ),
     Fault(
-        "dimensions are merged that do not follow one another", KERNELS,
+        "dimensions are merged that do not follow one another", ENTRIES,
         "if any(a.strides[left] != a.strides[right] * shape[right] for a in arrays):", "if False:", "test_layouts",
     ),
     Fault(
@@ -473,16 +473,14 @@ FAULTS = [
         "    elif not array.dtype.isnative:\n        array = array.view(array.dtype.newbyteorder(\"=\"))\n    storage",
         "test_layouts",
     ),
-    # ---- losses and criteria -----------------------------------------------------------------------------------------
+    # ---- short path, criteria ----------------------------------------------------------------------------------------
     Fault(
-        "losses: the short path is taken with sample weights", LOSSES,
-        "        and sample_weight is None\n        and normalizer is None\n        and axis",
-        "        and normalizer is None\n        and axis",
-        "test_options",
+        "short path: it is taken with sample weights", ENTRIES,
+        "weight is not None or sample_weight is not None or", "weight is not None or", "test_options",
     ),
     Fault(
-        "losses: the short path is taken whatever the axis", LOSSES,
-        "        and normalizer is None\n        and axis == -1\n", "        and normalizer is None\n", "test_layouts",
+        "short path: it is taken whatever the axis", ENTRIES,
+        "or axis != -1 or label_smoothing", "or label_smoothing", "test_layouts",
     ),
     Fault(
         "criteria: the buffer is used again for another dtype", CRITERIA,

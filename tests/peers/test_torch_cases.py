@@ -59,32 +59,37 @@ def cross_entropy(target, weight=None, **options):
     return ours
 
 
-def test_cross_entropy_modules(modules):
+def binary_cross_entropy(target, **options):
+    options = {name: array(value) for name, value in options.items()}
+
+    def ours(x):
+        return celoss.binary_cross_entropy_with_grad(x, array(target), **options)
+
+    return ours
+
+
+@pytest.mark.parametrize(
+    ("name", "least", "ours"), [("CrossEntropyLoss", 100, cross_entropy), ("BCEWithLogitsLoss", 6, binary_cross_entropy)]
+)
+def test_modules(name, least, ours, modules):
     """Every combination of shape, weights, ignored class, smoothing, reduction, indices and probabilities."""
-    cases = modules.module_inputs_torch_nn_CrossEntropyLoss(None, "cpu", torch.float64, True, True)
-    assert len(cases) >= 100
+    cases = getattr(modules, f"module_inputs_torch_nn_{name}")(None, "cpu", torch.float64, True, True)
+    assert len(cases) >= least
     for case in cases:
         options = without_signs(case.constructor_input.kwargs)
         x, target = case.forward_input.args
-        compare(x, lambda x, o=options, t=target: torch.nn.CrossEntropyLoss(**o)(x, t), cross_entropy(target, **options))
+        compare(x, lambda x, o=options, t=target: getattr(torch.nn, name)(**o)(x, t), ours(target, **options))
 
 
-def test_binary_cross_entropy_modules(modules):
-    cases = modules.module_inputs_torch_nn_BCEWithLogitsLoss(None, "cpu", torch.float64, True, True)
-    assert len(cases) >= 6
-    for case in cases:
-        options = without_signs(case.constructor_input.kwargs)
-        x, target = case.forward_input.args
-        ours = {name: array(value) for name, value in options.items()}
-        compare(
-            x,
-            lambda x, o=options, t=target: torch.nn.BCEWithLogitsLoss(**o)(x, t),
-            lambda x, o=ours, t=target: celoss.binary_cross_entropy_with_grad(x, array(t), **o),
-        )
-
-
-@pytest.mark.parametrize(("name", "least"), [("cross_entropy", 20), ("nll_loss", 60)])
-def test_losses_of_rows(name, least, operators):
+@pytest.mark.parametrize(
+    ("name", "least", "ours"),
+    [
+        ("cross_entropy", 20, cross_entropy),
+        ("nll_loss", 60, cross_entropy),
+        ("binary_cross_entropy_with_logits", 25, binary_cross_entropy),
+    ],
+)
+def test_losses(name, least, ours, operators):
     """nll_loss takes log-probabilities: of x it is the cross-entropy if it is given the logarithm of softmax(x)."""
     function = getattr(torch.nn.functional, name)
     samples = list(operators[f"nn.functional.{name}"].sample_inputs("cpu", torch.float64, requires_grad=True))
@@ -93,24 +98,10 @@ def test_losses_of_rows(name, least, operators):
         (target,), options = sample.args, without_signs(sample.kwargs)
 
         def theirs(x, target=target, options=options):
-            x = x if name == "cross_entropy" else torch.log_softmax(x, min(1, x.ndim - 1))
+            x = torch.log_softmax(x, min(1, x.ndim - 1)) if name == "nll_loss" else x
             return function(x, target, **options)
 
-        compare(sample.input, theirs, cross_entropy(target, **options))
-
-
-def test_binary_cross_entropy(operators):
-    function = torch.nn.functional.binary_cross_entropy_with_logits
-    samples = list(operators["nn.functional.binary_cross_entropy_with_logits"].sample_inputs("cpu", torch.float64))
-    assert len(samples) >= 25
-    for sample in samples:
-        (target,), options = sample.args, without_signs(sample.kwargs)
-        ours = {name: array(value) for name, value in options.items()}
-        compare(
-            sample.input,
-            lambda x, t=target, o=options: function(x, t, **o),
-            lambda x, t=target, o=ours: celoss.binary_cross_entropy_with_grad(x, array(t), **o),
-        )
+        compare(sample.input, theirs, ours(target, **options))
 
 
 @pytest.mark.parametrize("name", ["softmax", "log_softmax", "logsumexp", "sigmoid", "nn.functional.logsigmoid"])

@@ -1,0 +1,196 @@
+"""What surrounds the formulas of `reference`: arguments become float64 rows, losses and gradients become results.
+
+Imports NumPy only: the oracle shares no check with `_arguments`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+Floats = npt.NDArray[np.float64]
+Loss = float | Array
+
+# ----------------------------------------------------------------------------------------------------
+# From arguments to float64 rows
+# ----------------------------------------------------------------------------------------------------
+
+
+def as_floating(array: npt.ArrayLike, name: str) -> Array:
+    """`array` in one of the four floating dtypes; integers and bool become float64."""
+    array = np.asarray(array)
+    if array.dtype.kind in "biu":
+        return array.astype(np.float64)
+    if array.dtype.name not in ("float16", "bfloat16", "float32", "float64"):
+        raise TypeError(f"{name} has dtype {array.dtype}; expected float16, bfloat16, float32 or float64")
+    return array
+
+
+def loss_dtype(logits: Array) -> npt.DTypeLike:
+    return np.float64 if logits.dtype.name == "float64" else np.float32
+
+
+def class_axis_last(x: Array, axis: int) -> Floats:
+    """Float64 copy with the classes along the last axis, always in C order: the same sums for any strides."""
+    rows = np.moveaxis(x, axis, -1).astype(np.float64, order="C")
+    if rows.shape[-1] == 0 and 0 not in rows.shape[:-1]:
+        raise ValueError(f"there are no classes: axis {axis} of shape {x.shape} is empty")
+    return rows
+
+
+def as_weights(weight: npt.ArrayLike | None, name: str, shape: tuple[int, ...]) -> Floats:
+    """Weights in float64, broadcast to `shape`; ones if there are none."""
+    w = np.asarray(1.0 if weight is None else weight).astype(np.float64)
+    if not np.all((w >= 0.0) & (w < np.inf)):
+        raise ValueError(f"{name} must be finite and not negative")
+    try:
+        return np.broadcast_to(w, shape)
+    except ValueError:
+        raise ValueError(f"{name} has shape {w.shape}; expected one that broadcasts to {shape}") from None
+
+
+class Rows(NamedTuple):
+    """The arguments of a loss on rows, ready for arithmetic. N... is the shape of the per-row loss."""
+
+    x: Floats  # (N..., C) logits, 0 in ignored rows
+    q: Floats  # (N..., C) target probabilities, one-hot for class indices
+    w: Floats  # (C,) class weights
+    s: Floats  # (N..., 1) sample weights, 0 in ignored rows
+    share: Floats  # (N...,) what the row adds to the denominator of the mean
+    ignored: npt.NDArray[np.bool_]  # (N...,)
+    is_index: bool  # whether the targets are class indices
+
+
+def as_rows(
+    logits: npt.ArrayLike,
+    target: npt.ArrayLike,
+    axis: int,
+    weight: npt.ArrayLike | None,
+    sample_weight: npt.ArrayLike | None,
+    ignore_index: int,
+) -> Rows:
+    logits, target = as_floating(logits, "logits"), np.asarray(target)
+    x = class_axis_last(logits, axis)
+    shape, n_classes = x.shape[:-1], x.shape[-1]
+
+    # 1. The dtype of the target says which form it has: class indices or probabilities.
+    is_index = target.dtype.kind in "iu"
+    if is_index:
+        if target.shape != shape:
+            raise ValueError(
+                f"integer targets are class indices of shape {shape}, but target has {target.shape}; "
+                f"probabilities are floating, of shape {logits.shape}"
+            )
+        ignored = target == ignore_index
+        bad = ~ignored & ((target < 0) | (target >= n_classes))
+        if np.any(bad):
+            position = tuple(int(i) for i in np.argwhere(bad)[0])
+            where = ", ".join(map(str, position)) or "()"
+            raise IndexError(f"target[{where}] = {target[position]} is not in [0, {n_classes})")
+        q = (target[..., None] == np.arange(n_classes)).astype(np.float64)
+    else:
+        if target.dtype.kind == "b":
+            raise TypeError("target is bool; expected integers (class indices) or floats (probabilities)")
+        if target.shape != logits.shape:
+            raise ValueError(
+                f"floating targets are probabilities of shape {logits.shape}, but target has {target.shape}; "
+                f"class indices are integers of shape {shape}"
+            )
+        ignored = np.zeros(shape, np.bool_)
+        q = class_axis_last(as_floating(target, "target"), axis)
+
+    # 2. Ignored rows are dropped by value, not by a factor 0: they may hold NaN.
+    x = np.where(ignored[..., None], 0.0, x)
+    s = np.where(ignored, 0.0, as_weights(sample_weight, "sample_weight", shape))[..., None]
+
+    # 3. The mean over class indices divides by Σ s w_t, the mean over probabilities by Σ s, as in PyTorch.
+    if weight is not None and np.shape(weight) != (n_classes,):
+        raise ValueError(f"weight has shape {np.shape(weight)}; expected ({n_classes},)")
+    w = as_weights(weight, "weight", (n_classes,))
+    share = s[..., 0] * np.sum(w * q, axis=-1) if is_index else s[..., 0]
+    return Rows(x, q, w, s, share, ignored, is_index)
+
+
+def as_scores(logits: npt.ArrayLike, target: npt.ArrayLike, weight: npt.ArrayLike | None) -> tuple[Floats, Floats, Floats]:
+    z = as_floating(logits, "logits").astype(np.float64, order="C")
+    y = as_floating(target, "target").astype(np.float64, order="C")
+    if y.shape != z.shape:
+        raise ValueError(f"target has shape {y.shape}; expected the shape {z.shape} of logits")
+    return z, y, as_weights(weight, "weight", z.shape)
+
+
+# ----------------------------------------------------------------------------------------------------
+# From losses to results
+# ----------------------------------------------------------------------------------------------------
+
+
+class Scale(NamedTuple):
+    """What the losses and gradients are scaled by. N... is the shape of the loss before reduction."""
+
+    share: Floats  # (N...) what each loss adds to the denominator of the mean
+    ignored: npt.NDArray[np.bool_]  # (N...) where the gradient is 0
+    reduction: str
+    normalizer: float | None
+    grad_output: npt.ArrayLike | None = None
+
+    def denominator(self) -> float:
+        """What the sum of the losses is divided by."""
+        if self.reduction not in ("mean", "sum", "none"):
+            raise ValueError(f"reduction must be 'mean', 'sum' or 'none', not {self.reduction!r}")
+        if self.normalizer is not None and not 0.0 < self.normalizer < np.inf:
+            raise ValueError(f"normalizer must be positive and finite, not {self.normalizer}")
+        if self.reduction != "mean":
+            return 1.0
+        return float(np.sum(self.share) if self.normalizer is None else self.normalizer)
+
+    def upstream(self) -> Floats:
+        """The upstream gradient of each loss: a scalar, or of shape N..."""
+        upstream = np.asarray(1.0 if self.grad_output is None else self.grad_output).astype(np.float64)
+        expected = self.share.shape if self.reduction == "none" else ()
+        if upstream.shape not in {(), expected}:
+            raise ValueError(f"grad_output has shape {upstream.shape}; expected a scalar or {expected}")
+        return upstream
+
+
+def reduced(loss: Floats, scale: Scale, logits: npt.ArrayLike) -> Loss:
+    """The loss as the caller sees it. A mean of nothing is NaN."""
+    denominator = scale.denominator()
+    if scale.reduction == "none":
+        return np.asarray(loss).astype(loss_dtype(as_floating(logits, "logits")))
+    return float(np.sum(loss)) / denominator if denominator else float("nan")
+
+
+def results(
+    loss: Floats, grad: Floats, scale: Scale, logits: npt.ArrayLike, axis: int | None, out: Array | None
+) -> tuple[Loss, Array]:
+    """The loss reduced, and its gradient scaled by upstream / denominator; `axis` None means binary."""
+    denominator, upstream = scale.denominator(), scale.upstream()
+    # A factor 0 would not do: the gradient may be NaN where nothing is averaged.
+    zero = scale.ignored | (denominator == 0.0)
+    if axis is None:
+        grad = np.where(zero, 0.0, grad * upstream / denominator)
+    else:
+        grad = np.where(zero[..., None], 0.0, grad * upstream[..., None] / denominator)
+        grad = np.moveaxis(grad, -1, axis)
+    return reduced(loss, scale, logits), rounded(grad, as_floating(logits, "logits"), out)
+
+
+def rounded(values: Floats, like: Array, out: Array | None) -> Array:
+    """`values` rounded to the dtype of `like`, written to `out` if there is one."""
+    dtype = like.dtype.newbyteorder("=")
+    if dtype.name == "bfloat16":
+        # ml_dtypes rounds to float32 on the way. Rounded to bfloat16's 8 bits here, its rounding is exact.
+        # The unit is 2^(exponent - 8), and never below 2^-133, the smallest subnormal.
+        _, exponent = np.frexp(values)
+        exponent = np.maximum(exponent, -125) - 8
+        values = np.ldexp(np.rint(np.ldexp(values, -exponent)), exponent)
+    result = np.asarray(values).astype(dtype, order="C")
+    if out is None:
+        return result
+    if out.shape != result.shape or out.dtype.newbyteorder("=") != dtype:
+        raise ValueError(f"out is {out.dtype}{out.shape}; expected {dtype}{result.shape}")
+    out[...] = result
+    return out
