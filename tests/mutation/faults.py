@@ -564,12 +564,14 @@ FAULTS = [
     Fault(
         "losses: a function that cannot be pickled", LOSSES,
         "# RowOperation and BinaryLoss:",
-        "cross_entropy_with_grad = (lambda f: lambda *a, **k: f(*a, **k))(cross_entropy_with_grad)\n\n# RowOperation and BinaryLoss:",
+        "cross_entropy_with_grad = (lambda f: lambda *a, **k: f(*a, **k))(cross_entropy_with_grad)\n"
+        "# RowOperation and BinaryLoss:",
         "test_processes::test_pools_of_new_processes",
     ),
     Fault(
         "criteria: a module is imported in the call", CRITERIA,
-        'array = as_array(logits, "logits")\n', 'from celoss._arguments import as_array\n\n        array = as_array(logits, "logits")\n',
+        'array = as_array(logits, "logits")\n',
+        'from celoss._arguments import as_array\n\n        array = as_array(logits, "logits")\n',
         "test_processes::test_calls_while_the_interpreter_ends",
     ),
     Fault(
