@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import celoss
+from celoss import _kernels
 
 SHAPES = [(4000, 3), (600, 1000), (20_000, 10), (2, 300_001)]
 can_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
@@ -136,6 +137,7 @@ def test_fork_after_use(shape):
         again, _ = celoss.cross_entropy_with_grad(x, target, n_threads=1)
         return loss == again == expected[0] and np.array_equal(grad, expected[1])
 
+    assert in_child(lambda: _kernels.helper_threads() == 0)
     assert in_child(work)
     assert in_child(lambda: work() and in_child(work))  # and the child's child
     loss, grad = celoss.cross_entropy_with_grad(x, target, n_threads=4)  # the parent goes on
@@ -165,18 +167,20 @@ def test_fork_while_other_threads_are_inside():
             caller.join()
 
 
-def loss_of(seed):
+def helpers_and_loss(seed):
+    helpers = _kernels.helper_threads()
     x, target = problem((3000, 300), seed)
-    return celoss.cross_entropy(x, target, n_threads=2)
+    return helpers, celoss.cross_entropy(x, target, n_threads=4)
 
 
 @can_fork
 def test_multiprocessing_by_fork():
-    here = [loss_of(seed) for seed in range(4)]
+    """Each process begins with no helpers, and makes its own."""
+    here = [(0, helpers_and_loss(seed)[1]) for seed in range(4)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        with multiprocessing.get_context("fork").Pool(2) as pool:
-            assert pool.map_async(loss_of, range(4)).get(timeout=60) == here
+        with multiprocessing.get_context("fork").Pool(2, maxtasksperchild=1) as pool:
+            assert pool.map_async(helpers_and_loss, range(4), chunksize=1).get(timeout=60) == here
 
 
 def run(code, **environment):

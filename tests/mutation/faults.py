@@ -296,6 +296,11 @@ FAULTS = [
         "test_threads::test_fork_while_other_threads_are_inside",
     ),
     Fault(
+        "pool: a forked child counts on its parent's helpers", POOL,
+        "pthread_atfork(nullptr, nullptr, [] { new (storage) Pool; });",
+        "pthread_atfork(nullptr, nullptr, [] { new (&pool.mutex) std::mutex; });", "test_threads::test_multiprocessing_by_fork",
+    ),
+    Fault(
         "pool: a thread more than asked for", POOL,
         "(threads < blocks ? threads : blocks) - 1;", "(threads < blocks ? threads : blocks);",
         "test_threads::test_one_thread_starts_no_helper",
