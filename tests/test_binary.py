@@ -388,3 +388,13 @@ def test_the_loss_object(options):
     assert repr(criterion).startswith("BinaryCrossEntropyLoss(")
     with pytest.raises(TypeError):
         celoss.BinaryCrossEntropyLoss(axis=1)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_float64_labels_are_read_as_float32(dtype, level):
+    """As documented: next to 1 the rounding shows in 1 - y, and so in the loss of a large score."""
+    z, y = np.full(40, 98, dtype), np.linspace(0.998, 0.9999, 40)
+    for function in (celoss.binary_cross_entropy, celoss.binary_brier_score, celoss.binary_zero_one_loss):
+        loss = function(z, y, reduction="none")
+        np.testing.assert_array_equal(loss, function(z, y.astype(np.float32), reduction="none"))
+        np.testing.assert_allclose(function(z.astype(float), y, reduction="none"), loss, rtol=1e-3)

@@ -101,6 +101,29 @@ def test_upstream_gradient(dtype):
     np.testing.assert_array_equal(criterion.backward(upstream.tolist()), expected)
 
 
+@pytest.mark.parametrize(
+    ("criterion", "function"),
+    [
+        (celoss.CrossEntropyLoss, celoss.cross_entropy_with_grad),
+        (celoss.BinaryCrossEntropyLoss, celoss.binary_cross_entropy_with_grad),
+    ],
+)
+def test_scaling_float16(criterion, function):
+    """As documented: `backward` multiplies what float16 has kept; a normalizer scales before the rounding, as grad_output."""
+    x = np.linspace(-5, 5, 60).reshape(12, 5).astype(np.float16)
+    target = np.arange(12) % 5 if criterion is celoss.CrossEntropyLoss else np.arange(60).reshape(x.shape) % 2
+    scale, count = 2.0**12, 2.0**24  # of a large batch a part
+    _, scaled = function(x, target, normalizer=count, grad_output=scale)
+    late = criterion(normalizer=count)
+    late(x, target)
+    kept = late.backward().copy()
+    np.testing.assert_array_equal(late.backward(scale), kept.astype(float) * scale)
+    assert (kept == 0).any() and (scaled != 0).all()
+    in_time = criterion(normalizer=count / scale)
+    in_time(x, target)
+    np.testing.assert_array_equal(in_time.backward(), scaled)
+
+
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, ml_dtypes.bfloat16])
 def test_overflow_is_infinite_and_no_warning(dtype):
     criterion = celoss.CrossEntropyLoss(reduction="sum")

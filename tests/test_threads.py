@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import celoss
+from celoss import _kernels
 
 SHAPES = [(4000, 3), (600, 1000), (20_000, 10), (2, 300_001)]
 can_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
@@ -47,7 +48,7 @@ def test_sixteen_callers_at_once(keep_num_threads):
 
 
 def loss_and_gradient_of(criterion, x, target):
-    return criterion(x, target), criterion.backward()
+    return criterion(x, target), criterion.backward().copy()
 
 
 def test_sixteen_callers_of_the_family(keep_num_threads):
@@ -71,6 +72,7 @@ def test_sixteen_callers_of_the_family(keep_num_threads):
         lambda: celoss.sigmoid(x),
         lambda: celoss.log_sigmoid(x.astype(np.float16)),
         lambda: loss_and_gradient_of(celoss.CrossEntropyLoss(), x, target),
+        lambda: loss_and_gradient_of(celoss.CrossEntropyLoss(), -x, target),
     ]
     expected = [function() for function in functions]
     start = threading.Barrier(16)
@@ -135,6 +137,7 @@ def test_fork_after_use(shape):
         again, _ = celoss.cross_entropy_with_grad(x, target, n_threads=1)
         return loss == again == expected[0] and np.array_equal(grad, expected[1])
 
+    assert in_child(lambda: _kernels.helper_threads() == 0)
     assert in_child(work)
     assert in_child(lambda: work() and in_child(work))  # and the child's child
     loss, grad = celoss.cross_entropy_with_grad(x, target, n_threads=4)  # the parent goes on
@@ -164,18 +167,20 @@ def test_fork_while_other_threads_are_inside():
             caller.join()
 
 
-def loss_of(seed):
+def helpers_and_loss(seed):
+    helpers = _kernels.helper_threads()
     x, target = problem((3000, 300), seed)
-    return celoss.cross_entropy(x, target, n_threads=2)
+    return helpers, celoss.cross_entropy(x, target, n_threads=4)
 
 
 @can_fork
 def test_multiprocessing_by_fork():
-    here = [loss_of(seed) for seed in range(4)]
+    """Each process begins with no helpers, and makes its own."""
+    here = [(0, helpers_and_loss(seed)[1]) for seed in range(4)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        with multiprocessing.get_context("fork").Pool(2) as pool:
-            assert pool.map_async(loss_of, range(4)).get(timeout=60) == here
+        with multiprocessing.get_context("fork").Pool(2, maxtasksperchild=1) as pool:
+            assert pool.map_async(helpers_and_loss, range(4), chunksize=1).get(timeout=60) == here
 
 
 def run(code, **environment):
@@ -193,8 +198,8 @@ def test_set_num_threads(keep_num_threads):
     for n in (1, 2, np.int64(3), 100):
         celoss.set_num_threads(n)
         assert celoss.get_num_threads() == n
-    celoss.set_num_threads(10**9)
-    assert 1 <= celoss.get_num_threads() <= 10**9
+    celoss.set_num_threads(10**12)  # a slip of the hand
+    assert celoss.get_num_threads() == 1024
 
 
 def test_environment_variable():
@@ -228,7 +233,7 @@ print(_kernels.helper_threads())
 
 
 def test_other_threads_run_during_a_call():
-    """The GIL is released: a thread that counts does not wait for the end of a long call."""
+    """The GIL is released: another thread, which gets it from nothing else, goes on during a call."""
     x, target = problem((6000, 1000))
     counted, stop = [0], threading.Event()
 
@@ -240,12 +245,13 @@ def test_other_threads_run_during_a_call():
     thread = threading.Thread(target=count)
     thread.start()
     before_switch = sys.getswitchinterval()
+    sys.setswitchinterval(1000)  # a thread keeps the lock until it gives it away
     try:
         progressed = 0
         for _ in range(20):
             before = counted[0]
             celoss.cross_entropy(x, target, n_threads=1)
-            progressed += counted[0] > before + 1
+            progressed += counted[0] > before
         assert progressed > 0
     finally:
         sys.setswitchinterval(before_switch)
@@ -254,17 +260,11 @@ def test_other_threads_run_during_a_call():
 
 
 def test_exit_with_helpers_waiting():
-    """The process ends at once, with a clean status, also while a daemon thread is inside a call."""
+    """The process ends, with a clean status; with a thread inside a call see test_processes.py."""
     code = """
-import threading, numpy as np, celoss
+import numpy as np, celoss
 x, target = np.zeros((3000, 300), np.float32), np.zeros(3000, int)
 celoss.cross_entropy(x, target, n_threads=4)
-def forever():
-    while True:
-        celoss.cross_entropy(x, target, n_threads=4)
-threading.Thread(target=forever, daemon=True).start()
 """
-    began = time.monotonic()
     done = run(code)
     assert done.returncode == 0 and not done.stderr, done.stderr
-    assert time.monotonic() - began < 60

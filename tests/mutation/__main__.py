@@ -93,8 +93,8 @@ class Workshop:
                 raise SystemExit(f"the build failed\n{output}")
 
     def first_failure(self, names, timeout):
-        """The first test of these files (none: of all) that fails, and how; None where all pass."""
-        tests = [f"tests/{name}.py" for name in names] or ["tests"]
+        """The first test of these files, or file::test, that fails, and how (none: of all); None where all pass."""
+        tests = [re.sub(r"^(\w+)", r"tests/\1.py", name) for name in names] or ["tests"]
         status, output = self.run(
             self.python, "-m", "pytest", "-x", "-v", "--tb=no", "-p", "no:cacheprovider", *tests, timeout=timeout
         )

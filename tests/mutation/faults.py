@@ -12,7 +12,7 @@ class Fault(NamedTuple):
     file: str
     old: str
     new: str
-    tests: str  # without tests/ and .py
+    tests: str  # without tests/ and .py; file::test where others would catch it before the one that is meant to
     levels: str = "baseline"  # the instruction-set levels that are built while these tests run
 
 
@@ -34,6 +34,8 @@ LONG = "src/celoss/_long_rows.pxi"
 ROWS = "src/celoss/_row_operations.pxi"
 SCORES = "src/celoss/_elementwise.pxi"
 ARGUMENTS = "src/celoss/_arguments.py"
+CONFIG = "src/celoss/_config.py"
+LOSSES = "src/celoss/losses.py"
 CRITERIA = "src/celoss/criteria.py"
 
 FAULTS = [
@@ -304,6 +306,92 @@ FAULTS = [
         "pool: a forked child waits for its parent's helpers", POOL,
         "pthread_atfork(nullptr, nullptr, [] { new (storage) Pool; });", "", "test_threads test_processes",
     ),
+    Fault(
+        "pool: a forked child keeps the mutex of its parent", POOL,
+        "[] { new (storage) Pool; }", "[] { pool.helpers = 0; pool.jobs = nullptr; }",
+        "test_threads::test_fork_while_other_threads_are_inside",
+    ),
+    Fault(
+        "pool: a forked child counts on its parent's helpers", POOL,
+        "pthread_atfork(nullptr, nullptr, [] { new (storage) Pool; });",
+        "pthread_atfork(nullptr, nullptr, [] { new (&pool.mutex) std::mutex; });", "test_threads::test_multiprocessing_by_fork",
+    ),
+    Fault(
+        "pool: a thread more than asked for", POOL,
+        "(threads < blocks ? threads : blocks) - 1;", "(threads < blocks ? threads : blocks);",
+        "test_threads::test_one_thread_starts_no_helper",
+    ),
+    Fault(
+        "pool: helpers take the program's signals", POOL,
+        "pthread_sigmask(SIG_BLOCK, &signals, &before);", "pthread_sigmask(SIG_BLOCK, nullptr, &before);",
+        "test_processes::test_helpers_take_no_signals",
+    ),
+    Fault(
+        "pool: the caller's signals stay blocked", POOL,
+        "pthread_sigmask(SIG_SETMASK, &before, nullptr);", "",
+        "test_processes::test_keyboard_interrupt_during_a_call",
+    ),
+    Fault(
+        "pool: destroyed at exit, while helpers wait in it", POOL,
+        "return new (storage) Pool;", "std::atexit([] { pool.~Pool(); });\n    return new (storage) Pool;",
+        "test_processes::test_exit_while_daemon_threads_are_inside",
+    ),
+    Fault(
+        "pool: the exit waits for helpers, which never end", POOL,
+        "return new (storage) Pool;",
+        "std::atexit([] {\n        std::unique_lock<std::mutex> lock(pool.mutex);\n"
+        "        pool.helper_left.wait(lock, [] { return pool.helpers == 0; });\n    });\n    return new (storage) Pool;",
+        "test_threads::test_exit_with_helpers_waiting",
+    ),
+    Fault(
+        "pool: no thread to be had is an error", POOL,
+        "catch (const std::exception&)", "catch (const std::bad_alloc&)", "test_processes::test_no_thread_to_be_had",
+    ),
+    Fault(
+        "pool: the caller's scratch is not looked at", POOL,
+        "if (!scratch) return false;", "", "test_processes::test_no_memory_to_be_had",
+    ),
+    Fault(
+        "pool: helpers compute in the mode that they were made in", POOL,
+        "std::fesetenv(&job->arithmetic);", "", "test_float_environment::test_modes_stay_and_helpers_share_them",
+    ),
+    Fault(
+        "pool: calls change the caller's rounding mode", POOL,
+        "std::fegetenv(&job.arithmetic);", "std::fesetround(FE_TONEAREST);\n    std::fegetenv(&job.arithmetic);",
+        "test_float_environment::test_modes_stay_and_helpers_share_them",
+    ),
+    Fault(
+        "pool: the import changes the rounding mode", POOL,
+        "return new (storage) Pool;", "std::fesetround(FE_UPWARD);\n    return new (storage) Pool;",
+        "test_float_environment::test_import_and_first_calls_change_no_mode",
+    ),
+    Fault(
+        "pool: the first call changes the rounding mode", POOL,
+        "std::fegetenv(&job.arithmetic);", "std::fesetround(FE_UPWARD);\n    std::fegetenv(&job.arithmetic);",
+        "test_float_environment::test_import_and_first_calls_change_no_mode",
+    ),
+    Fault(
+        "the interpreter's lock is held during a call", KERNELS,
+        "        with nogil:\n            enough_memory =", "        if True:\n            enough_memory =",
+        "test_threads::test_other_threads_run_during_a_call",
+    ),
+    Fault(
+        "threads: CELOSS_NUM_THREADS is not looked at", CONFIG,
+        'os.environ.get("CELOSS_NUM_THREADS", "")', '""', "test_threads::test_environment_variable",
+    ),
+    Fault(
+        "threads: the affinity mask is not looked at", CONFIG,
+        'len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1', "os.cpu_count() or 1",
+        "test_threads::test_default_respects_the_affinity_mask",
+    ),
+    Fault(
+        "threads: any number of them is set", CONFIG,
+        "set_thread_limit(min(number, MOST_THREADS))", "set_thread_limit(number)", "test_threads::test_set_num_threads",
+    ),
+    Fault(
+        "threads: any number of them is started for a call", ARGUMENTS,
+        "MOST_THREADS = 1024", "MOST_THREADS = 10**9", "test_processes::test_threads_of_one_call_are_bounded",
+    ),
     # ---- the order of the passes -------------------------------------------------------------------------------------
     Fault(
         "sum: chunks are added in the order in which they arrive", KERNELS,
@@ -468,6 +556,16 @@ FAULTS = [
         "test_dtypes",
     ),
     Fault(
+        "arguments: upstream gradients become float32", ARGUMENTS,
+        "array = array.astype(np.float64)\n    if array.ndim == 0:", "array = array.astype(np.float32)\n    if array.ndim == 0:",
+        "test_float_environment::test_calls_raise_and_warn_of_nothing",
+    ),
+    Fault(
+        "arguments: weights become float32", ARGUMENTS,
+        "array = array.astype(np.float64)\n    bad = ", "array = array.astype(np.float32)\n    bad = ",
+        "test_float_environment::test_weights_beyond_the_dtype_warn_of_nothing",
+    ),
+    Fault(
         "arguments: byte-swapped logits are read as they are", ARGUMENTS,
         "    elif not array.dtype.isnative:\n        array = array.astype(array.dtype.newbyteorder(\"=\"))\n    storage",
         "    elif not array.dtype.isnative:\n        array = array.view(array.dtype.newbyteorder(\"=\"))\n    storage",
@@ -481,6 +579,31 @@ FAULTS = [
     Fault(
         "short path: it is taken whatever the axis", ENTRIES,
         "or axis != -1 or label_smoothing", "or label_smoothing", "test_layouts",
+    ),
+    Fault(
+        "losses: any failure in the kernel is tried a second time", LOSSES,
+        "    result = _kernels.cross_entropy(*arguments, operation)\n",
+        "    try:\n        result = _kernels.cross_entropy(*arguments, operation)\n"
+        "    except:\n        result = _kernels.cross_entropy(*arguments, operation)\n",
+        "test_processes::test_keyboard_interrupt_during_a_call",
+    ),
+    Fault(
+        "losses: a function that cannot be pickled", LOSSES,
+        "def _loss_of_rows(",
+        "cross_entropy_with_grad = (lambda f: lambda *a, **k: f(*a, **k))(cross_entropy_with_grad)\n\n\ndef _loss_of_rows(",
+        "test_processes::test_pools_of_new_processes",
+    ),
+    Fault(
+        "criteria: a module is imported in the call", CRITERIA,
+        'array = as_array(logits, "logits")\n',
+        'from celoss._arguments import as_array\n\n        array = as_array(logits, "logits")\n',
+        "test_processes::test_calls_while_the_interpreter_ends",
+    ),
+    Fault(
+        "criteria: objects share their buffers", CRITERIA,
+        "buffer = np.empty(array.shape, array.dtype)",
+        "buffer = vars(losses).setdefault(str(array.shape), np.empty(array.shape, array.dtype))",
+        "test_threads::test_sixteen_callers_of_the_family",
     ),
     Fault(
         "criteria: the buffer is used again for another dtype", CRITERIA,
