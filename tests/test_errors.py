@@ -58,7 +58,7 @@ def test_axis_out_of_range(function, axis):
 
 
 @both
-@pytest.mark.parametrize("axis", [None, 1.0, (0, 1), "1"])
+@pytest.mark.parametrize("axis", [None, 1.0, -1.0, (0, 1), "1", np.array([0, 1])], ids=repr)
 def test_axis_of_no_use(function, axis):
     with raises(TypeError, "axis", repr(axis)):
         function(X, T, axis=axis)
@@ -235,10 +235,12 @@ def test_normalizer_out_of_range(function, value):
 
 @both
 @pytest.mark.parametrize("name", ["label_smoothing", "normalizer"])
-@pytest.mark.parametrize("value", ["0.1", [0.1, 0.2], {}, 1j])
+@pytest.mark.parametrize("value", ["0.1", [0.1, 0.2], np.array([0.1, 0.2]), {}, 1j], ids=repr)
 def test_numbers_have_to_be_numbers(function, name, value):
     with raises(TypeError, name):
         function(X, T, **{name: value})
+    with raises(TypeError, name):
+        celoss.binary_cross_entropy(X, X > 0, **{name: value})
 
 
 @both

@@ -315,7 +315,8 @@ def plain_binary_loss(int loss_kind, logits, target, weight, pos_weight, label_s
     cdef cnp.ndarray z, y
     cdef object loss = None
     if (weight is not None or pos_weight is not None or normalizer is not None or n_threads is not None
-            or grad_output is not None or type(reduction) is not str or label_smoothing != 0.0):
+            or grad_output is not None or type(reduction) is not str
+            or type(label_smoothing) is not float or label_smoothing != 0.0):
         return None
     reduce_by = reduction_named(reduction)
     grad = plain_scores(logits, out, want_grad)

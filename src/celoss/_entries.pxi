@@ -28,7 +28,7 @@ def plain_cross_entropy(int operation, logits, target, axis, weight, sample_weig
     cdef object row_loss = None
     if (weight is not None or sample_weight is not None or normalizer is not None or n_threads is not None
             or grad_output is not None or type(reduction) is not str or type(ignore_index) is not int
-            or axis != -1 or label_smoothing != 0.0):
+            or type(axis) is not int or axis != -1 or type(label_smoothing) is not float or label_smoothing != 0.0):
         return None
     reduce_by = reduction_named(reduction)
     if reduce_by < 0 or not cnp.PyArray_CheckExact(logits) or not cnp.PyArray_CheckExact(target):

@@ -10,13 +10,15 @@
 
 namespace {
 
-// q' = keep q + add of a vector of numbers q, or 0.
+// q' = keep q + add of a vector of numbers q.
 template <class T> struct Blended {
     typedef Number<T> N;
     const N keep, add;
+    const bool as_given;  // without smoothing; for float64 worth a branch
     CELOSS_INLINE explicit Blended(const Blend<T>* blend)
-        : keep(number<T>(splat(blend->keep), splat(blend->keep_low))), add(number<T>(splat(blend->add), splat(blend->add_low))) {}
-    CELOSS_INLINE N of(F64 q) const { return number<T>(q) * keep + add; }
+        : keep(number<T>(splat(blend->keep), splat(blend->keep_low))), add(number<T>(splat(blend->add), splat(blend->add_low))),
+          as_given(sizeof(T) == 8 && blend->keep == 1.0) {}
+    CELOSS_INLINE N of(F64 q) const { return as_given ? number<T>(q) : multiply_add(number<T>(q), keep, add); }
     CELOSS_INLINE N subtracted_from(N p, const T* q, int count) const { return q ? p - of(load_wide(q, count)) : p; }
 };
 

@@ -288,9 +288,13 @@ CELOSS_INLINE void weighted_loss(const NumberScore<T>& s, const BinaryBlock<T>* 
                                  const double* upstream, F64* loss, F64* grad, M64* bad) {
     typedef Number<T> N;
     const M64 positive = s.z > 0;
-    const N one = number<T>(F64{} + 1.0), keep = number<T>(splat(b->keep), splat(b->keep_low));
-    const N add = number<T>(splat(b->add), splat(b->add_low)), y = number<T>(s.y), yes = y * keep + add,
-            no = (one - y) * keep + add;
+    const N y = number<T>(s.y);
+    N yes = y, no = number<T>(F64{} + 1.0) - y;
+    if (b->keep != 1.0) {
+        const N keep = number<T>(splat(b->keep), splat(b->keep_low)), add = number<T>(splat(b->add), splat(b->add_low));
+        yes = multiply_add(yes, keep, add);
+        no = multiply_add(no, keep, add);
+    }
     const N weight = number<T>(load_weights(w, bad)), p = select(positive, s.u, s.t), rest = select(positive, s.t, s.u);
     N up = number<T>(splat(b->factor));
     if (upstream) up = up * number<T>(load(upstream));
@@ -299,7 +303,7 @@ CELOSS_INLINE void weighted_loss(const NumberScore<T>& s, const BinaryBlock<T>* 
         // (1 - p)]
         const N a1 = weight * (pos ? yes * number<T>(load_weights(pos, bad)) : yes), a0 = weight * no;
         const N against = select(positive, a0, a1);
-        *loss = rounded((a0 + a1) * s.l + weighted(against, number<T>(absolute(s.z))));
+        *loss = rounded(sum_of((a0 + a1) * s.l, weighted(against, number<T>(absolute(s.z)))));
         if (GRAD) *grad = rounded((a0 * p - a1 * rest) * up);
     } else if (LOSS == BINARY_BRIER) {
         // l_n = w (p - y)^2;  dl_n/dz = 2 w (p - y) p (1 - p), with p - y = p (1 - y) - y (1 - p)

@@ -194,6 +194,6 @@ template <bool EXACT> CELOSS_INLINE HighLow log1p_ratio(HighLow rest, HighLow un
     return {sum.high, sum.low + fma(k, F64{} + K::ln2_low, small)};
 }
 CELOSS_INLINE F64 log1p_ratio(F64 rest, F64 unit) { return log1p_ratio<false>(HighLow(rest), HighLow(unit)).high; }
-CELOSS_INLINE HighLow log1p_ratio(HighLow rest, HighLow unit) { return HighLow() + log1p_ratio<true>(rest, unit); }
+CELOSS_INLINE HighLow log1p_ratio(HighLow rest, HighLow unit) { return sum_of(HighLow(), log1p_ratio<true>(rest, unit)); }
 
 }  // namespace

@@ -35,11 +35,19 @@ CELOSS_INLINE F64 remainder_of(F64 numerator, F64 quotient, F64 divisor) {
 
 CELOSS_INLINE F64 known(F64 error) { return select(error == error, error, F64{}); }
 
+// Of finite numbers.
 CELOSS_INLINE HighLow operator+(HighLow a, HighLow b) {
+    const HighLow sum = two_sum(a.high, b.high);
+    const F64 low = sum.low + (a.low + b.low), high = sum.high + low;
+    return {high, low - (high - sum.high)};
+}
+// Of any.
+CELOSS_INLINE HighLow sum_of(HighLow a, HighLow b) {
     const HighLow sum = two_sum(a.high, b.high);
     const F64 low = known(sum.low) + (a.low + b.low), high = sum.high + low;
     return {high, known(low - (high - sum.high))};
 }
+CELOSS_INLINE F64 sum_of(F64 a, F64 b) { return a + b; }
 CELOSS_INLINE HighLow operator-(HighLow a) { return {-a.high, -a.low}; }
 CELOSS_INLINE HighLow operator-(HighLow a, HighLow b) { return a + -b; }
 // product - a * b for the rounded product of a and b, also where products of halves would underflow.
@@ -56,6 +64,8 @@ CELOSS_INLINE HighLow operator*(HighLow a, HighLow b) {
     const F64 product = a.high * b.high;
     return {product, known(fma(a.high, b.low, fma(a.low, b.high, -excess_of(product, a.high, b.high))))};
 }
+CELOSS_INLINE F64 multiply_add(F64 a, F64 b, F64 c) { return fma(a, b, c); }
+CELOSS_INLINE HighLow multiply_add(HighLow a, HighLow b, HighLow c) { return a * b + c; }
 CELOSS_INLINE HighLow select(M64 where, HighLow yes, HighLow no) {
     return {select(where, yes.high, no.high), select(where, yes.low, no.low)};
 }
@@ -104,7 +114,7 @@ template <> struct Sum<double> {
         sum = both.high;
         lost += known(both.low) + v.low;
     }
-    CELOSS_INLINE HighLow total() const { return HighLow(sum) + HighLow(lost); }
+    CELOSS_INLINE HighLow total() const { return sum_of(HighLow(sum), HighLow(lost)); }
 };
 
 // The lanes one after the other; those of a plain number in a tree.

@@ -32,7 +32,7 @@ template <class T> void log_rows(ptrdiff_t n, const T* m, const T* x_t, const T*
         if (sizeof(T) == 4) store(sums->inverse_low + i, inverse_of(HighLow(top_of(total))).low);
         store_number(sums->inverse + i, sums->inverse_low + i, inverse);
         store_number(sums->log_sum + i, sums->log_sum_low + i, log_sum);
-        store_number(sums->nll + i, sums->nll_low + i, gap + log_sum);
+        store_number(sums->nll + i, sums->nll_low + i, sum_of(gap, log_sum));
         store_number(sums->miss + i, sums->miss_low + i, (rest + of_maximum) * inverse);
     }
 }
@@ -99,7 +99,7 @@ void finish_rows(ptrdiff_t n, const RowOptions* o, const T* e_t, const RowSums* 
                 at_target = up * (mass * p_t - w_t * (keep * miss + add));
             }
             coefficient = up * (hot + mass);
-            loss = weighted(s, weighted(hot, nll) + (weighted(mass, log_sum) + gap));
+            loss = weighted(s, sum_of(weighted(hot, nll), sum_of(weighted(mass, log_sum), gap)));
         }
         store(r->loss + i, select(ignored, F64{}, rounded(loss)));
         store_number(r->subtracted + i, r->subtracted_low + i, up);

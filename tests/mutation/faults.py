@@ -578,7 +578,7 @@ FAULTS = [
     ),
     Fault(
         "short path: it is taken whatever the axis", ENTRIES,
-        "or axis != -1 or label_smoothing", "or label_smoothing", "test_layouts",
+        "or type(axis) is not int or axis != -1 or type(label", "or type(label", "test_layouts",
     ),
     Fault(
         "losses: any failure in the kernel is tried a second time", LOSSES,
