@@ -33,6 +33,7 @@ CELOSS_INLINE F64 remainder_of(F64 numerator, F64 quotient, F64 divisor) {
 #endif
 }
 
+// A rounding error; 0 where it is NaN, since the number is infinite.
 CELOSS_INLINE F64 known(F64 error) { return select(error == error, error, F64{}); }
 
 // Of finite numbers.
@@ -48,8 +49,10 @@ CELOSS_INLINE HighLow sum_of(HighLow a, HighLow b) {
     return {high, known(low - (high - sum.high))};
 }
 CELOSS_INLINE F64 sum_of(F64 a, F64 b) { return a + b; }
+
 CELOSS_INLINE HighLow operator-(HighLow a) { return {-a.high, -a.low}; }
 CELOSS_INLINE HighLow operator-(HighLow a, HighLow b) { return a + -b; }
+
 // product - a * b for the rounded product of a and b, also where products of halves would underflow.
 CELOSS_INLINE F64 excess_of(F64 product, F64 a, F64 b) {
 #if defined(__FMA__) || defined(__aarch64__)
@@ -64,8 +67,10 @@ CELOSS_INLINE HighLow operator*(HighLow a, HighLow b) {
     const F64 product = a.high * b.high;
     return {product, known(fma(a.high, b.low, fma(a.low, b.high, -excess_of(product, a.high, b.high))))};
 }
+
 CELOSS_INLINE F64 multiply_add(F64 a, F64 b, F64 c) { return fma(a, b, c); }
 CELOSS_INLINE HighLow multiply_add(HighLow a, HighLow b, HighLow c) { return a * b + c; }
+
 CELOSS_INLINE HighLow select(M64 where, HighLow yes, HighLow no) {
     return {select(where, yes.high, no.high), select(where, yes.low, no.low)};
 }
@@ -84,11 +89,14 @@ template <class T> CELOSS_INLINE Number<T> number(F64 high, F64 low) {
     if constexpr (sizeof(T) == 8) return {high, low};
     else return high;
 }
+
+// a - b of two numbers that are exact.
 template <class T> CELOSS_INLINE Number<T> difference(F64 a, F64 b) {
     if constexpr (sizeof(T) == 4) return a - b;
     const HighLow exact = two_sum(a, -b);
     return number<T>(exact.high, known(exact.low));
 }
+
 CELOSS_INLINE F64 top_of(F64 a) { return a; }
 CELOSS_INLINE F64 top_of(HighLow a) { return a.high; }
 CELOSS_INLINE F64 rounded(F64 a) { return a; }
