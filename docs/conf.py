@@ -9,6 +9,7 @@ release = version("celoss")
 version = release
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.napoleon"]
+extensions += ["sphinx-mathjax-offline"]  # formulas need no network
 exclude_patterns = ["_build"]
 default_role = "py:obj"  # `name` in a docstring links to that name where it is one of celoss
 add_module_names = False
