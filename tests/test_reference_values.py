@@ -9,6 +9,7 @@ import math
 import mpmath
 import numpy as np
 import pytest
+import truth
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -75,12 +76,12 @@ def ulps(got, exact):
     exact = exact if isinstance(exact, list) else [exact]
     assert len(got) == len(exact)
     worst = 0.0
-    for value, truth in zip(got, exact, strict=True):
-        if mp.isinf(truth):
-            assert value == float(truth)
+    for value, right in zip(got, exact, strict=True):
+        if mp.isinf(right):
+            assert value == float(right)
         else:
-            unit = np.spacing(np.abs(got.dtype.type(float(truth))))
-            worst = max(worst, float(abs(mp.mpf(float(value)) - truth) / mp.mpf(float(unit))))
+            unit = np.spacing(np.abs(got.dtype.type(float(right))))
+            worst = max(worst, float(abs(mp.mpf(float(value)) - right) / mp.mpf(float(unit))))
     return worst
 
 
@@ -306,18 +307,6 @@ def test_activations_are_those_of_scipy(axis, scale):
 # ----------------------------------------------------------------------------------------------------
 
 
-def numeric_gradient(loss, x, h=2.0**-9):
-    """Central differences of order four of a scalar function."""
-    grad = np.empty_like(x)
-    for i in np.ndindex(x.shape):
-        step = np.zeros_like(x)
-        step[i] = h
-        near = loss(x + step) - loss(x - step)
-        far = loss(x + 2 * step) - loss(x - 2 * step)
-        grad[i] = (8 * near - far) / (12 * h)
-    return grad
-
-
 @pytest.mark.parametrize("function", ROW_GRADS)
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 @pytest.mark.parametrize("form", ["indices", "probabilities"])
@@ -336,7 +325,7 @@ def test_row_gradients_are_derivatives(form, reduction, function):
         "reduction": reduction,
     }
     _, grad = function(x, target, grad_output=upstream, **options)
-    expected = numeric_gradient(lambda v: np.sum(upstream * function(v, target, **options)[0]), x)
+    expected = truth.numeric_gradient(lambda v: np.sum(upstream * function(v, target, **options)[0]), x)
     assert_allclose(grad, expected, rtol=1e-8, atol=1e-10)
 
 
@@ -352,7 +341,7 @@ def test_binary_gradients_are_derivatives(hard, reduction, function):
     if function is reference.binary_cross_entropy_with_grad:
         options |= {"pos_weight": 2.5, "label_smoothing": 0.2}
     _, grad = function(z, y, grad_output=upstream, **options)
-    expected = numeric_gradient(lambda v: np.sum(upstream * function(v, y, **options)[0]), z)
+    expected = truth.numeric_gradient(lambda v: np.sum(upstream * function(v, y, **options)[0]), z)
     assert_allclose(grad, expected, rtol=1e-8, atol=1e-10)
 
 

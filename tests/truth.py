@@ -97,3 +97,15 @@ def assert_ulp(got, exact, most, *, dtype=None, scale=None, names=None):
             f"{float(error[at]):.4g} ulp at {tuple(int(i) for i in at)}{family}, at most {most} allowed; "
             f"got {got[at]!r}, exact {np.asarray(exact)[at]!r}; {wrong} of {error.size} elements are too far off"
         )
+
+
+def numeric_gradient(loss, x, h=2.0**-9):
+    """Central differences of order four of a scalar function."""
+    grad = np.empty_like(x)
+    for i in np.ndindex(x.shape):
+        step = np.zeros_like(x)
+        step[i] = h
+        near = loss(x + step) - loss(x - step)
+        far = loss(x + 2 * step) - loss(x - 2 * step)
+        grad[i] = (8 * near - far) / (12 * h)
+    return grad
