@@ -13,7 +13,7 @@ from celoss import reference
 
 INF, NAN = np.inf, np.nan
 DTYPES = [np.float32, pytest.param(np.float64, marks=truth.needs_wide)]
-CLASS_COUNTS = [*range(1, 36), 63, 64, 65, 127, 129, 257, 1000, 1001]
+CLASS_COUNTS = [*range(1, 36), 63, 64, 65, 96, 97, 127, 129, 257, 1000, 1001]
 
 
 def problem(classes, dtype, rows=300):

@@ -28,7 +28,8 @@ include "_declarations.pxi"
 
 cdef enum:
     # Up to this many classes the rows are the lanes of the vectors; above it, the classes are.
-    FEW_CLASSES = 96
+    FEW_CLASSES = 79
+    FEW_CLASSES_OF_SCORES = 96  # of the Brier score and the classification error
     FEW_CLASSES_OF_SUMS = 127   # of logsumexp, which has nothing to transpose back
     # Rows whose losses are summed together: a tile of them stays in the second-level cache, and they are at most
     # CELOSS_BLOCK_ROWS, the length of the per-row arrays.
@@ -323,6 +324,7 @@ cdef void run_rows(const Call* c, Py_ssize_t n, Py_ssize_t outer, Py_ssize_t inn
     cdef RowResults* results = &r.results
     cdef Py_ssize_t i, tile_numbers
     cdef double* minus
+    cdef const int64_t* target = r.target
     cdef bint want_grad = c.g.at != NULL
     cdef bint blended = c.options.blended
     cdef bint direct_x = not c.few_classes and is_direct(&c.x, kind)
@@ -356,7 +358,9 @@ cdef void run_rows(const Call* c, Py_ssize_t n, Py_ssize_t outer, Py_ssize_t inn
         e.at = NULL
 
     # 1. The maximum of each row.
-    ops.maximum(&x, m, r.where)
+    if c.soft:
+        target = NULL
+    ops.maximum(&x, m, r.where, target)
 
     # 2. What smoothing or probabilities need of the logits, which step 3 may overwrite.
     if blended:
@@ -371,9 +375,7 @@ cdef void run_rows(const Call* c, Py_ssize_t n, Py_ssize_t outer, Py_ssize_t inn
         ops.blend_sums(&x, &blend, m, &r.blend)
 
     # 3. Exponentials, and their sum without the maximum. 4. The logarithm.
-    cdef const int64_t* target = r.target
     if c.soft:
-        target = NULL
         memcpy(x_target, m, <size_t>rows * sizeof(real))
     ops.exp_sum(&x, &e, m, r.where, target, x_target, e_target, ahead if direct_x else 0, &r.sums)
     ops.log_rows(rows, m, x_target, e_target, &r.sums)
@@ -404,7 +406,7 @@ cdef double run_block(const Call* c, Py_ssize_t n, Py_ssize_t rows, char* scratc
     Returns the sum of their losses, in an order that knows nothing of the stretches.
     """
     cdef Rows* r = <Rows*>scratch
-    cdef Py_ssize_t done = 0, outer, inner, stretch, i
+    cdef Py_ssize_t done = 0, outer, inner, stretch
     cdef int seen, all_seen = 0
     while done < rows:
         outer = (n + done) // c.inner_rows
@@ -416,13 +418,6 @@ cdef double run_block(const Call* c, Py_ssize_t n, Py_ssize_t rows, char* scratc
             if seen & SEEN_OUT_OF_RANGE:
                 c.bad_row.store(n + done)
                 return 0
-            if seen == (SEEN_KEPT | SEEN_IGNORED) and not c.few_classes:
-                # Where classes are lanes, a stretch ends where rows begin or cease to be ignored.
-                i = 1
-                while (r.target[i] >= 0) == (r.target[0] >= 0):
-                    i += 1
-                stretch = i
-                seen = SEEN_KEPT if r.target[0] >= 0 else SEEN_IGNORED
         all_seen |= seen
         if seen & SEEN_KEPT:
             run_rows(c, n + done, outer, inner, stretch, min(stretch, c.inner_rows - inner - stretch), scratch, kind)

@@ -79,7 +79,7 @@ cdef void run_piece(const LongRows* job, Py_ssize_t block, char* scratch, real* 
             blend.w += first
 
     if job.phase == MAXIMUM:
-        ops.maximum(&x, m, &piece.where)
+        ops.maximum(&x, m, &piece.where, NULL)
         piece.maximum = m[0]
         return
     m[0] = <real>row.maximum

@@ -96,7 +96,7 @@ cdef void operate_on_rows(const Call* c, Py_ssize_t n, Py_ssize_t outer, Py_ssiz
     if c.operation == ZERO_ONE or c.operation == BRIER:
         ops.argmax(&x, m, w.where, w.first)
     else:
-        ops.maximum(&x, m, w.where)
+        ops.maximum(&x, m, w.where, NULL)
     if c.operation == ZERO_ONE:
         if c.soft:
             ops.mass_without(&q, w.first, w.loss)
@@ -236,7 +236,8 @@ cdef bint run_row_operation(Call* c, int limit, double* loss) noexcept nogil:
     threads = max(<Py_ssize_t>1, min(<Py_ssize_t>limit, c.rows * c.classes // NUMBERS_PER_THREAD))
     if c.operation >= SOFTMAX and are_long_rows(c):
         return run_long_rows_of(c, <int>threads, loss)
-    c.few_classes = c.classes <= (FEW_CLASSES_OF_SUMS if c.operation == LOGSUMEXP else FEW_CLASSES)
+    c.few_classes = c.classes <= (FEW_CLASSES_OF_SUMS if c.operation == LOGSUMEXP
+                                  else FEW_CLASSES if c.operation >= SOFTMAX else FEW_CLASSES_OF_SCORES)
     c.block_rows = max(<Py_ssize_t>1, min(<Py_ssize_t>CELOSS_BLOCK_ROWS, BLOCK_BYTES // (c.classes * size)))
     if c.few_classes:
         c.block_rows = max(<Py_ssize_t>CELOSS_LANE_GROUP, c.block_rows // CELOSS_LANE_GROUP * CELOSS_LANE_GROUP)

@@ -123,24 +123,24 @@ template <class T> T row_maximum(const T* x, ptrdiff_t classes, ptrdiff_t* where
     return in_groups;
 }
 
-// Of one row, the exponentials of one vector or its first `count` classes: stored, and added to the sum. LEAVE_OUT: but for
-// those that attain the maximum, which are stored as `unit` and counted instead.
+// Of one row, the exponentials of one vector or its first `count` classes: stored, and put into `room` to be added to the sum.
+// LEAVE_OUT: those that attain the maximum are stored as `unit`, are 0 in the sum and counted.
 template <class T, bool SHIFTED, bool LEAVE_OUT>
 CELOSS_INLINE void exp_of_vector(const T* x, T* e, int count, const RowScale<typename VectorOf<T>::V>& row, T m, T unit,
-                                 typename VectorOf<T>::M& maxima, ExpSum<T>& sum) {
+                                 typename VectorOf<T>::M& maxima, T* room, ExpSum<T>& sum) {
     typedef typename VectorOf<T>::V V;
     typedef typename VectorOf<T>::M M;
     const bool full = count == lanes_of<T>();
     const V v = full ? load(x) : load_first(x, count, (T)-__builtin_inff());
-    ExpParts<V> exp = exp_parts<V, T, SHIFTED>(v, row);
-    V stored = exp.value;
+    M attains{};
     if (LEAVE_OUT) {
-        const M attains = v == splat<T>(m);
+        attains = v == splat<T>(m);
         maxima = one_more(maxima, attains);
-        exp = {without(exp.value, attains), without(exp.error, attains)};
-        stored = select(attains, splat<T>(unit), stored);
     }
-    sum.add(exp);
+    const ExpParts<V> exp = exp_parts<V, T, SHIFTED>(v, row, attains);
+    const V stored = select(attains, splat<T>(unit), exp.value);
+    sum.add_error(exp);
+    store(room, exp.value);
     if (full) store(e, stored);
     else store_first(e, count, stored);
 }
@@ -150,11 +150,14 @@ template <class T, bool SHIFTED, bool LEAVE_OUT>
 CELOSS_INLINE ptrdiff_t exp_of_group(const T* x, T* e, ptrdiff_t classes, const RowScale<typename VectorOf<T>::V>& row, T m,
                                      T unit, ExpSum<T>& sum) {
     constexpr int W = lanes_of<T>();
+    alignas(64) T room[GROUP * W];
     typename VectorOf<T>::M maxima{};
     const ptrdiff_t n = classes < GROUP * W ? classes : GROUP * W;
     ptrdiff_t j = 0;
-    for (; j + W <= n; j += W) exp_of_vector<T, SHIFTED, LEAVE_OUT>(x + j, e + j, W, row, m, unit, maxima, sum);
-    if (j < n) exp_of_vector<T, SHIFTED, LEAVE_OUT>(x + j, e + j, (int)(n - j), row, m, unit, maxima, sum);
+    for (; j + W <= n; j += W) exp_of_vector<T, SHIFTED, LEAVE_OUT>(x + j, e + j, W, row, m, unit, maxima, room + j, sum);
+    if (j < n) exp_of_vector<T, SHIFTED, LEAVE_OUT>(x + j, e + j, (int)(n - j), row, m, unit, maxima, room + j, sum);
+    keep_in_memory();
+    for (j = 0; j < n; j += W) sum.add_stored(room + j);
     return LEAVE_OUT ? count_lanes<T>(maxima) : 0;
 }
 
@@ -386,9 +389,10 @@ void lanes_scale(const Tile<T>& e, const Tile<T>& g, const double* a, const doub
 
 // ---- the operations of the table -----------------------------------------------------------------------------------------
 
-template <class T> void maximum(const Tile<T>* x, T* m, ptrdiff_t* where) {
+template <class T> void maximum(const Tile<T>* x, T* m, ptrdiff_t* where, const int64_t* target) {
     if (x->class_stride != 1) return lanes_maximum(*x, m);
-    for (ptrdiff_t i = 0; i < x->rows; ++i) m[i] = row_maximum(x->at + i * x->row_stride, x->classes, where + i);
+    for (ptrdiff_t i = 0; i < x->rows; ++i)
+        if (!target || target[i] >= 0) m[i] = row_maximum(x->at + i * x->row_stride, x->classes, where + i);
 }
 
 // How each of a block's rows is exponentiated, for rows of which each has its classes in the vectors' lanes.
@@ -425,10 +429,11 @@ void exp_sum(const Tile<T>* x, const Tile<T>* e, const T* m, const ptrdiff_t* wh
     alignas(64) T room[GROUP * lanes_of<T>()];
     const BlockScale<T> scale(x->rows, m, sums);
     for (ptrdiff_t i = 0; i < x->rows; ++i) {
+        if (target && target[i] < 0) continue;
         const T* from = x->at + i * x->row_stride;
         const T* next_x = i < ahead ? from + x->rows * x->row_stride : nullptr;
         const RowScale<V> row = scale.row(i);
-        const ptrdiff_t t = target && target[i] >= 0 ? (ptrdiff_t)target[i] : 0;
+        const ptrdiff_t t = target ? (ptrdiff_t)target[i] : 0;
         T* to = e->at ? e->at + i * e->row_stride : room;
         const T* next_e = next_x && e->at && e->at != x->at ? to + x->rows * e->row_stride : nullptr;
         const auto row_sum = e->at ? scale.shift[i] != 0 ? row_exp_sum<T, true, true> : row_exp_sum<T, true, false>
@@ -447,6 +452,7 @@ template <class T> void put(const Tile<T>* g, const int64_t* target, const doubl
     for (ptrdiff_t i = 0; i < g->rows; ++i) {
         T* row = g->at + i * g->row_stride;
         if (target[i] >= 0) row[(ptrdiff_t)target[i] * g->class_stride] = (T)at_target[i];
+        else if (g->class_stride == 1) __builtin_memset(row, 0, (size_t)g->classes * sizeof(T));
         else
             for (ptrdiff_t j = 0; j < g->classes; ++j) row[j * g->class_stride] = T(0);
     }
@@ -469,6 +475,7 @@ void scale(const Tile<T>* e, const Tile<T>* g, const double* a, const double* a_
         store(low, factors.low);
         store(smallest, factors.smallest);
         for (ptrdiff_t i = first; i < e->rows && i < first + W; ++i) {
+            if (target && target[i] < 0) continue;
             const RowFactor<T> factor(high[i - first], low[i - first], smallest[i - first]);
             const T* from = e->at + i * e->row_stride;
             T* to = g->at + i * g->row_stride;

@@ -117,13 +117,14 @@ enum Elementary {
 template <class T> struct BlockOps {
     // m_i = max_j x_ij, for rows up to a multiple of CELOSS_LANE_GROUP. NaNs are passed over here and found by exp_sum.
     // where_i: the group of classes in which the maximum comes first, for exp_sum.
-    void (*maximum)(const Tile<T>* x, T* m, ptrdiff_t* where);
+    // target, here and below: rows with target_i < 0 may be passed over; then what stands in their places is anything.
+    void (*maximum)(const Tile<T>* x, T* m, ptrdiff_t* where, const int64_t* target);
 
     // e_ij = exp(x_ij - m_i) * u_i with a factor u_i of the row's own, into e (nowhere if e->at is null; e may be x).
     // rest_i = the sum of e_ij over all but one maximum; unit_i = e of that maximum, to float64's precision.
     // So loss_i = (m_i - x_it) + log(1 + rest_i / unit_i) and p_ij = e_ij / (unit_i + rest_i). NaN or +inf: rest or unit is NaN.
     // where_i < 0: the row is a piece without the maximum; nothing is left out of its sum.
-    // target: also x_t and e_t at target_i, where that is >= 0 (e_t only if e is stored).
+    // target: also x_t and e_t at target_i (e_t only if e is stored).
     // While it computes, the `ahead` rows behind the block are fetched into the cache.
     void (*exp_sum)(const Tile<T>* x, const Tile<T>* e, const T* m, const ptrdiff_t* where, const int64_t* target, T* x_t, T* e_t,
                     ptrdiff_t ahead, RowSums* sums);

@@ -89,11 +89,12 @@ template <class V> struct ExpParts {
     V value, error;
 };
 
-// Not SHIFTED: row.shift is known to be 0.
-template <class V, class T, bool SHIFTED = true> CELOSS_INLINE ExpParts<V> exp_parts(V x, const RowScale<V>& row) {
+// Not SHIFTED: row.shift is known to be 0. In the lanes of `left_out`: 0.
+template <class V, class T, bool SHIFTED = true>
+CELOSS_INLINE ExpParts<V> exp_parts(V x, const RowScale<V>& row, typename VectorOf<T>::M left_out = typename VectorOf<T>::M{}) {
     using K = ExpConstants<T>;
     typedef typename VectorOf<T>::M M;
-    V d = max_or_nan(row.lowest, SHIFTED ? x - row.shift : x);
+    V d = select(left_out, row.lowest, max_or_nan(row.lowest, SHIFTED ? x - row.shift : x));
     V z = fma(d, V{} + K::log2e, row.round);
     V n = z - row.round;
     V fraction = expm1_reduced<V, T>(fma(n, V{} - K::ln2_high, d), n * (V{} - K::ln2_low));

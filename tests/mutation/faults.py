@@ -67,6 +67,14 @@ FAULTS = [
         "if (j < n) exp_of_vector", "if (false) exp_of_vector", "test_cross_entropy",
     ),
     Fault(
+        "exponentials: the sum lacks the tail of a row", BLOCKS,
+        "for (j = 0; j < n; j += W) sum.add_stored", "for (j = 0; j + W <= n; j += W) sum.add_stored", "test_cross_entropy",
+    ),
+    Fault(
+        "exponentials: the maximum is not left out of the sum", "src/simd/exp_log.hpp",
+        "select(left_out, row.lowest, max_or_nan(", "select(left_out, row.lowest - row.lowest, max_or_nan(", "test_cross_entropy",
+    ),
+    Fault(
         "exponentials: lanes of the sum swapped, half of them twice", BLOCKS,
         "high += widen_high_at(at);", "high += widen_low_at(at);", "test_cross_entropy",
     ),
@@ -155,8 +163,8 @@ FAULTS = [
     # ---- exponential and logarithm -----------------------------------------------------------------------------------
     Fault(
         "exp: NaN becomes the smallest number", EXP_LOG,
-        "V d = max_or_nan(row.lowest, SHIFTED ? x - row.shift : x);",
-        "V d = max_or_nan(SHIFTED ? x - row.shift : x, row.lowest);", "test_special_values",
+        "max_or_nan(row.lowest, SHIFTED ? x - row.shift : x)", "max_or_nan(SHIFTED ? x - row.shift : x, row.lowest)",
+        "test_special_values",
     ),
     Fault(
         "exp: every row is shifted, the rounding of x - m shows", EXP_LOG,

@@ -93,7 +93,8 @@ template <class T> void run_tile(const BlockOps<T>& ops, ptrdiff_t rows, ptrdiff
     T* x_t = for_x_t.room<T>(padded, at_end, one);
     T* e_t = for_e_t.room<T>(padded, at_end, one);
     ptrdiff_t* where = for_where.room<ptrdiff_t>(per_row, at_end, one);
-    int64_t* target = for_target.room<int64_t>(padded, at_end, [&](ptrdiff_t i) { return (int64_t)(i * 5 % classes); });
+    int64_t* target =
+        for_target.room<int64_t>(padded, at_end, [&](ptrdiff_t i) { return i % 7 == 3 ? -1 : (int64_t)(i * 5 % classes); });
     int64_t* first = for_first.room<int64_t>(padded, at_end, one);
     double* a = for_a.room<double>(padded, at_end, one);
     double* b = for_b.room<double>(padded, at_end, one);
@@ -105,7 +106,7 @@ template <class T> void run_tile(const BlockOps<T>& ops, ptrdiff_t rows, ptrdiff
     static RowResults results;
     static BrierRows brier;
 
-    ops.maximum(&x, m, where);
+    ops.maximum(&x, m, where, target);
     ops.exp_sum(&x, &nowhere, m, where, nullptr, nullptr, nullptr, 0, &sums);
     ops.exp_sum(&x, &nowhere, m, where, target, x_t, e_t, 0, &sums);
     ops.exp_sum(&x, &e, m, where, nullptr, nullptr, nullptr, 0, &sums);
