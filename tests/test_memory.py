@@ -9,6 +9,7 @@ import functools
 import gc
 import itertools
 import os
+import subprocess
 import sys
 import threading
 import tracemalloc
@@ -390,6 +391,53 @@ def test_nothing_is_kept_over_100_000_calls():
         return max(grown, 0)
 
     in_child(work)
+
+
+# Results of every function, on rows as lanes, classes as lanes, and long rows in pieces.
+DIGEST = """
+import hashlib, itertools
+import numpy as np
+import celoss
+
+digest = hashlib.sha256()
+rng = np.random.default_rng(0)
+shapes = (37, 3), (19, 100), (5, 3000), (2, 70_001)
+for dtype, (rows, classes) in itertools.product((np.float16, np.float32, np.float64), shapes):
+    x = rng.normal(scale=3, size=(rows, classes)).astype(dtype)
+    q = rng.random((rows, classes)).astype(dtype)
+    target = rng.integers(0, classes, rows)
+    target[-1] = -100
+    weight, sample_weight = rng.random(classes), rng.random(rows)
+    for function in (celoss.softmax, celoss.log_softmax, celoss.logsumexp, celoss.sigmoid, celoss.log_sigmoid):
+        digest.update(np.asarray(function(x)))
+    options = [{}, {"label_smoothing": 0.1}, {"weight": weight}, {"sample_weight": sample_weight, "weight": weight}]
+    losses = celoss.cross_entropy_with_grad, celoss.brier_score_with_grad
+    for function, given, y in itertools.product(losses, options, (target, q)):
+        if "weight" in given and y is q and function is celoss.brier_score_with_grad:
+            continue
+        for part in function(x, y, reduction="none", **given):
+            digest.update(part)
+    for given in ({}, {"weight": weight, "pos_weight": weight}):
+        for part in celoss.binary_cross_entropy_with_grad(x, q, reduction="none", **given):
+            digest.update(part)
+    for part in celoss.binary_brier_score_with_grad(x, q, reduction="none"):
+        digest.update(part)
+    digest.update(np.asarray(celoss.zero_one_loss(x, target, reduction="none")))
+print(digest.hexdigest())
+"""
+
+
+def test_scratch_may_hold_anything(level):
+    """What the C library puts into memory that it hands out (MALLOC_PERTURB_) shows in no result."""
+
+    def digest(perturbation):
+        environment = {**os.environ, "CELOSS_LEVEL": level, "MALLOC_PERTURB_": str(perturbation)}
+        done = subprocess.run(
+            [sys.executable, "-c", DIGEST], env=environment, capture_output=True, text=True, check=True, timeout=300
+        )
+        return done.stdout
+
+    assert digest(0) == digest(165) == digest(90)
 
 
 def test_threads_give_back_their_scratch():

@@ -191,6 +191,7 @@ cdef double end_long_row(LongRows* job, Py_ssize_t n, Rows* r, real x_target, re
     ops.log_rows(1, <real*>r.maximum, <real*>r.x_target, <real*>r.e_target, &r.sums)
     if c.operation:
         results.coefficient[0] = 1
+        results.coefficient_low[0] = 0
         results.loss[0] = <double>m + r.sums.log_sum[0]
         if m - m != 0:
             results.loss[0] = row.infinite

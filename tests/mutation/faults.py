@@ -160,6 +160,10 @@ FAULTS = [
         "probabilities: the tail of a row is skipped", BLENDS,
         "for (; j < classes; j += W) {", "for (; j + W <= classes; j += W) {", "test_options",
     ),
+    Fault(
+        "long rows: softmax takes a rounding error from memory that nobody wrote to", "src/celoss/_long_rows.pxi",
+        "        results.coefficient_low[0] = 0\n", "", "test_memory.py::test_scratch_may_hold_anything",
+    ),
     # ---- exponential and logarithm -----------------------------------------------------------------------------------
     Fault(
         "exp: NaN becomes the smallest number", EXP_LOG,
