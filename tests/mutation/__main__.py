@@ -151,6 +151,10 @@ def main():
 
     for fault in FAULTS:
         planted(fault)
+        for name in fault.tests.split():
+            file, _, test = name.partition("::")
+            text = (ROOT / "tests" / f"{file}.py").read_text(encoding="utf-8")
+            assert f"def {test}" in text, f"{fault.name}: there is no test {name}"
     assert len({fault.name for fault in FAULTS}) == len(FAULTS), "two faults have the same name"
     if options.check:
         print(f"{len(FAULTS)} faults, each found exactly once")

@@ -162,7 +162,7 @@ FAULTS = [
     ),
     Fault(
         "long rows: softmax takes a rounding error from memory that nobody wrote to", "src/celoss/_long_rows.pxi",
-        "        results.coefficient_low[0] = 0\n", "", "test_memory.py::test_scratch_may_hold_anything",
+        "        results.coefficient_low[0] = 0\n", "", "test_memory::test_scratch_may_hold_anything",
     ),
     # ---- exponential and logarithm -----------------------------------------------------------------------------------
     Fault(
