@@ -44,8 +44,8 @@ def binary_cross_entropy(
         Scores before the sigmoid, of any shape and memory layout. float16, bfloat16 (``ml_dtypes``), float32 or
         float64; integers and bool are taken as float64. Never written to.
     target : array_like
-        Labels in [0, 1], of the shape of `logits`: bool, any integer dtype or a floating one. Beside logits that are not
-        float64 they are read as float32.
+        Labels in [0, 1], of the shape of `logits`: bool, any integer dtype or a floating one; values outside are not
+        looked for. Beside logits that are not float64 they are read as float32.
     weight : array_like, optional
         A weight >= 0 for each element; broadcasts to the shape of `logits`.
     pos_weight : array_like, optional
