@@ -324,6 +324,26 @@ def test_no_rows(form, options):
     assert celoss.cross_entropy(x, target, reduction="none", **options).shape == (0,)
 
 
+@pytest.mark.parametrize("form", ["indices", "probabilities"])
+@pytest.mark.parametrize("classes", [2, 100])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_product_of_loss_and_weight_may_overflow(dtype, classes, form, level):
+    """Such a loss is infinite, as the formula says, and leaves the others alone."""
+    x = np.zeros((3, classes), dtype)
+    x[1, 1] = np.finfo(dtype).max / 2
+    target = np.zeros(3, np.int64) if form == "indices" else np.full((3, classes), 1 / classes, dtype)
+    weight = np.full(classes, 1e3)
+    for options in ({"weight": weight}, {"sample_weight": 1e3}, {"label_smoothing": 0.5, "weight": weight}):
+        loss = celoss.cross_entropy(x, target, reduction="none", **options)
+        assert loss[1] == INF
+        alone = celoss.cross_entropy(x[[0, 2]], target[[0, 2]], reduction="none", **options)
+        np.testing.assert_array_equal(loss[[0, 2]], alone)
+    scores = np.array([np.finfo(dtype).max / 2, 0], dtype)
+    for labels in ([0, 0], [0.25, 0.25]):
+        loss = celoss.binary_cross_entropy(scores, np.array(labels, dtype), weight=1e3, reduction="none")
+        assert loss[0] == INF and 0 < loss[1] < 1e3
+
+
 def test_sum_and_mean_are_float64():
     """2^24 losses of float32 size would stop growing in float32 (PyTorch #55657)."""
     x = np.broadcast_to(np.zeros(2, np.float32), (2**20, 2))

@@ -64,8 +64,8 @@ CELOSS_INLINE F64 excess_of(F64 product, F64 a, F64 b) {
 }
 
 CELOSS_INLINE HighLow operator*(HighLow a, HighLow b) {
-    const F64 product = a.high * b.high;
-    return {product, known(fma(a.high, b.low, fma(a.low, b.high, -excess_of(product, a.high, b.high))))};
+    const F64 product = a.high * b.high, error = fma(a.high, b.low, fma(a.low, b.high, -excess_of(product, a.high, b.high)));
+    return {product, select(error - error == 0.0, error, F64{})};  // infinite where the product is
 }
 
 CELOSS_INLINE F64 multiply_add(F64 a, F64 b, F64 c) { return fma(a, b, c); }
