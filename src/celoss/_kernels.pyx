@@ -29,7 +29,7 @@ include "_declarations.pxi"
 cdef enum:
     # Up to this many classes the rows are the lanes of the vectors; above it, the classes are.
     FEW_CLASSES = 79
-    FEW_CLASSES_OF_SCORES = 96  # of the Brier score and the classification error
+    FEW_CLASSES_OF_ERRORS = 96  # of the Brier score (a squared error) and the classification error
     FEW_CLASSES_OF_SUMS = 127   # of logsumexp, which has nothing to transpose back
     # Rows whose losses are summed together: a tile of them stays in the second-level cache, and they are at most
     # CELOSS_BLOCK_ROWS, the length of the per-row arrays.

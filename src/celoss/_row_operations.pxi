@@ -237,7 +237,7 @@ cdef bint run_row_operation(Call* c, int limit, double* loss) noexcept nogil:
     if c.operation >= SOFTMAX and are_long_rows(c):
         return run_long_rows_of(c, <int>threads, loss)
     c.few_classes = c.classes <= (FEW_CLASSES_OF_SUMS if c.operation == LOGSUMEXP
-                                  else FEW_CLASSES if c.operation >= SOFTMAX else FEW_CLASSES_OF_SCORES)
+                                  else FEW_CLASSES if c.operation >= SOFTMAX else FEW_CLASSES_OF_ERRORS)
     c.block_rows = max(<Py_ssize_t>1, min(<Py_ssize_t>CELOSS_BLOCK_ROWS, BLOCK_BYTES // (c.classes * size)))
     if c.few_classes:
         c.block_rows = max(<Py_ssize_t>CELOSS_LANE_GROUP, c.block_rows // CELOSS_LANE_GROUP * CELOSS_LANE_GROUP)

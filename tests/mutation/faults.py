@@ -71,7 +71,7 @@ FAULTS = [
         "for (j = 0; j < n; j += W) sum.add_stored", "for (j = 0; j + W <= n; j += W) sum.add_stored", "test_cross_entropy",
     ),
     Fault(
-        "exponentials: the maximum is not left out of the sum", "src/simd/exp_log.hpp",
+        "exponentials: the maximum is not left out of the sum", EXP_LOG,
         "select(left_out, row.lowest, max_or_nan(", "select(left_out, row.lowest - row.lowest, max_or_nan(", "test_cross_entropy",
     ),
     Fault(
@@ -161,7 +161,7 @@ FAULTS = [
         "for (; j < classes; j += W) {", "for (; j + W <= classes; j += W) {", "test_options",
     ),
     Fault(
-        "long rows: softmax takes a rounding error from memory that nobody wrote to", "src/celoss/_long_rows.pxi",
+        "long rows: softmax takes a rounding error from memory that nobody wrote to", LONG,
         "        results.coefficient_low[0] = 0\n", "", "test_memory::test_scratch_may_hold_anything",
     ),
     # ---- exponential and logarithm -----------------------------------------------------------------------------------
