@@ -87,17 +87,19 @@ cdef extern from "simd/block_ops.h" nogil:
         void load_tile(const Matrix*, const Tile[T]*)
         void store_tile(const Tile[T]*, const Matrix*)
         void log_probability(const Tile[T]*, const Tile[T]*, const T*, const RowSums*)
-        void argmax(const Tile[T]*, T*, Py_ssize_t*, int64_t*)
+        void argmax(const Tile[T]*, T*, Py_ssize_t*, int64_t*, const int64_t*)
         void mass_without(const Tile[T]*, const int64_t*, double*)
         void sigmoid(Py_ssize_t, const T*, T*)
         void log_sigmoid(Py_ssize_t, const T*, T*)
         double binary(BinaryBlock[T]*)
         void load_labels(const Matrix*, const Tile[T]*)
-        void brier_exp(const Tile[T]*, const Tile[double]*, Py_ssize_t, const T*, const int64_t*, RowSums*)
-        void brier_sums(const Tile[double]*, Py_ssize_t, const Blend[T]*, const int64_t*, const RowSums*, BrierRows*)
+        void brier_exp(const Tile[T]*, const Tile[double]*, Py_ssize_t, const T*, const int64_t*, const int64_t*, RowSums*)
+        void brier_sums(const Tile[double]*, Py_ssize_t, const Blend[T]*, const int64_t*, const int64_t*, const RowSums*,
+                        BrierRows*)
         void brier_rows(const Tile[double]*, Py_ssize_t, const RowOptions*, const Blend[T]*, const int64_t*, const RowSums*,
                         BrierRows*, double*)
-        void brier_gradient(const Tile[double]*, Py_ssize_t, const Tile[T]*, const Blend[T]*, const RowSums*, const BrierRows*)
+        void brier_gradient(const Tile[double]*, Py_ssize_t, const Tile[T]*, const Blend[T]*, const int64_t*, const RowSums*,
+                            const BrierRows*)
         void elementary(int, Py_ssize_t, const T**, T*, T*)
 
     cdef struct BlockOpsTable:

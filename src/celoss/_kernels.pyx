@@ -27,7 +27,7 @@ include "_declarations.pxi"
 # ---- sizes: the one place ------------------------------------------------------------------------------------------------
 
 cdef enum:
-    # Up to this many classes the rows are the lanes of the vectors; above it, the classes are.
+    # See `most_classes_in_lanes`.
     FEW_CLASSES = 79
     FEW_CLASSES_OF_ERRORS = 96  # of the Brier score (a squared error) and the classification error
     FEW_CLASSES_OF_SUMS = 127   # of logsumexp, which has nothing to transpose back
@@ -48,6 +48,15 @@ cdef enum:
     FEW_ROWS = 16
     LONG_AMONG_FEW = 65536
     PIECE_CLASSES = 32768
+
+cdef enum Operation:
+    CROSS_ENTROPY = 0
+    BRIER = 1
+    ZERO_ONE = 2
+    # Of rows without targets.
+    SOFTMAX = 3
+    LOG_SOFTMAX = 4
+    LOGSUMEXP = 5
 
 cdef enum Reduction:
     NONE = 0
@@ -124,7 +133,7 @@ cdef struct Layout:
     bint unaligned                  # some outer row may begin between two multiples of the number's size
 
 cdef struct Call:
-    int operation                   # 0: cross-entropy; others: RowOperation in _row_operations.pxi
+    int operation                   # an Operation
     Py_ssize_t rows, classes, inner_rows
     Py_ssize_t chunk_rows, block_rows, stretch_rows
     int few_classes, soft
@@ -150,6 +159,8 @@ cdef struct Rows:
     double x_target[CELOSS_BLOCK_ROWS]
     double e_target[CELOSS_BLOCK_ROWS]
     Py_ssize_t where[CELOSS_BLOCK_ROWS]     # of the maximum
+    int64_t first[CELOSS_BLOCK_ROWS]        # the first class that attains it; these two for _row_operations.pxi
+    BrierRows brier
     BlendSums blend
     RowResults results                      # of a stretch of rows
     double block_loss[CELOSS_BLOCK_ROWS]    # of the whole block
@@ -306,98 +317,126 @@ cdef inline void set_blend(const Call* c, Blend[real]* blend, const Tile[real]* 
         blend.q_class_stride = q.class_stride
 
 
-cdef void run_rows(const Call* c, Py_ssize_t n, Py_ssize_t outer, Py_ssize_t inner, Py_ssize_t rows, Py_ssize_t ahead,
-                     char* scratch, real* kind) noexcept nogil:
-    """All passes over rows that follow one another at `inner` within `outer`; those ignored are marked in r.target.
+cdef inline Py_ssize_t lanes_of_rows(Py_ssize_t rows) noexcept nogil:
+    """Rows of a tile whose rows are the lanes: whole groups of them."""
+    return (rows + CELOSS_LANE_GROUP - 1) // CELOSS_LANE_GROUP * CELOSS_LANE_GROUP
 
-    `ahead` more rows follow there, which will be wanted next.
+
+cdef inline Py_ssize_t numbers_of_tile(const Call* c, Py_ssize_t rows) noexcept nogil:
+    return (lanes_of_rows(rows) if c.few_classes else rows) * c.classes
+
+
+cdef bint load_rows(const Call* c, Py_ssize_t outer, Py_ssize_t inner, Py_ssize_t rows, real* memory, Tile[real]* x,
+                    Tile[real]* g, Tile[real]* q) noexcept nogil:
+    """Where rows are worked on: x the logits, g the place of the result, q the probabilities if there are any.
+
+    Logits and result are in the user's arrays where their layout allows, elsewhere in one tile at `memory`; behind it is q's.
+    True: the logits are in the user's array.
     """
-    cdef const BlockOps[real]* ops = ops_of(kind)
-    cdef Rows* r = <Rows*>scratch
-    cdef real* m = <real*>r.maximum
-    cdef real* x_target = <real*>r.x_target
-    cdef real* e_target = <real*>r.e_target
-    cdef real* tile_memory = <real*>(scratch + sizeof(Rows))
-    cdef Tile[real] x, e, g, q
-    cdef Blend[real] blend
+    cdef const BlockOps[real]* ops = ops_of(memory)
     cdef Matrix where
-    cdef RowResults* results = &r.results
-    cdef Py_ssize_t i, tile_numbers
-    cdef double* minus
-    cdef const int64_t* target = r.target
-    cdef bint want_grad = c.g.at != NULL
-    cdef bint blended = c.options.blended
-    cdef bint direct_x = not c.few_classes and is_direct(&c.x, kind)
-    cdef bint direct_g = not c.few_classes and want_grad and is_direct(&c.g, kind)
-
-    # Where the block is worked on: in the user's arrays where their layout allows, in a tile of scratch elsewhere.
+    cdef bint direct = not c.few_classes and is_direct(&c.x, memory)
     x.rows = rows
     x.classes = c.classes
+    x.row_stride = c.classes
+    x.class_stride = 1
     if c.few_classes:
         x.row_stride = 1
-        x.class_stride = (rows + CELOSS_LANE_GROUP - 1) // CELOSS_LANE_GROUP * CELOSS_LANE_GROUP
-        tile_numbers = x.class_stride * c.classes
-    else:
-        x.row_stride = c.classes
-        x.class_stride = 1
-        tile_numbers = rows * c.classes
-    x.at = tile_memory
-    e = x
-    g = x
-    if direct_x:
+        x.class_stride = lanes_of_rows(rows)
+    x.at = memory
+    g[0] = x[0]
+    q[0] = x[0]
+    q.at = memory + numbers_of_tile(c, rows)
+    if c.soft:
+        where = matrix_at(&c.q, outer, inner)
+        ops.load_tile(&where, q)
+    if direct:
         x.at = <real*>row_at(&c.x, outer, inner)
         x.row_stride = c.x.inner_stride // <Py_ssize_t>sizeof(real)
     else:
         where = matrix_at(&c.x, outer, inner)
-        ops.load_tile(&where, &x)
-    if direct_g:
+        ops.load_tile(&where, x)
+    if not c.few_classes and c.g.at != NULL and is_direct(&c.g, memory):
         g.at = <real*>row_at(&c.g, outer, inner)
         g.row_stride = c.g.inner_stride // <Py_ssize_t>sizeof(real)
-        e = g
-    if not want_grad:
+    return direct
+
+
+cdef void run_rows(const Call* c, Py_ssize_t n, Py_ssize_t outer, Py_ssize_t inner, Py_ssize_t rows, Py_ssize_t ahead,
+                   char* scratch, real* kind) noexcept nogil:
+    """All passes over rows that follow one another at `inner` within `outer`; those ignored are marked in r.target.
+
+    `ahead` more rows follow there, which will be wanted next.
+    """
+    cdef Rows* r = <Rows*>scratch
+    cdef real* memory = <real*>(scratch + sizeof(Rows))
+    cdef Py_ssize_t numbers = numbers_of_tile(c, rows)
+    cdef Tile[real] x, g, q
+    cdef Matrix where
+    if c.operation == BRIER:
+        memory += 2 * numbers  # behind its exponentials, in float64, and for float64 their rounding errors
+    if not load_rows(c, outer, inner, rows, memory, &x, &g, &q):
+        ahead = 0
+    if c.operation == CROSS_ENTROPY:
+        cross_entropy_rows(c, n, &x, &g, &q, ahead, r)
+    elif c.operation == BRIER:
+        brier_rows(c, n, &x, &g, &q, <double*>(scratch + sizeof(Rows)), numbers, r)
+    elif c.operation == ZERO_ONE:
+        zero_one_rows(c, n, &x, &q, r)
+    else:
+        activation_rows(c, &x, &g, g.at == memory, ahead, r)
+    if c.g.at != NULL and g.at == memory:
+        where = matrix_at(&c.g, outer, inner)
+        ops_of(kind).store_tile(&g, &where)
+
+
+cdef void cross_entropy_rows(const Call* c, Py_ssize_t n, const Tile[real]* x, const Tile[real]* g, const Tile[real]* q,
+                             Py_ssize_t ahead, Rows* r) noexcept nogil:
+    """Losses of the rows from n on, and their gradients in g."""
+    cdef const BlockOps[real]* ops = ops_of(x.at)
+    cdef real* m = <real*>r.maximum
+    cdef real* x_target = <real*>r.x_target
+    cdef real* e_target = <real*>r.e_target
+    cdef Tile[real] e = g[0]
+    cdef Blend[real] blend
+    cdef RowResults* results = &r.results
+    cdef Py_ssize_t i
+    cdef double* minus = NULL
+    cdef const int64_t* target = r.target
+    cdef bint blended = c.options.blended
+    if c.soft:
+        target = NULL
+    if c.g.at == NULL:
         e.at = NULL
 
     # 1. The maximum of each row.
-    if c.soft:
-        target = NULL
-    ops.maximum(&x, m, r.where, target)
+    ops.maximum(x, m, r.where, target)
 
     # 2. What smoothing or probabilities need of the logits, which step 3 may overwrite.
     if blended:
-        if c.soft:
-            q = x                      # a tile shaped like x, behind the first
-            q.at = tile_memory + tile_numbers
-            if not c.few_classes:
-                q.row_stride = c.classes
-            where = matrix_at(&c.q, outer, inner)
-            ops.load_tile(&where, &q)
-        set_blend(c, &blend, &q if c.soft else NULL)
-        ops.blend_sums(&x, &blend, m, &r.blend)
+        set_blend(c, &blend, q if c.soft else NULL)
+        ops.blend_sums(x, &blend, m, &r.blend)
 
     # 3. Exponentials, and their sum without the maximum. 4. The logarithm.
     if c.soft:
-        memcpy(x_target, m, <size_t>rows * sizeof(real))
-    ops.exp_sum(&x, &e, m, r.where, target, x_target, e_target, ahead if direct_x else 0, &r.sums)
-    ops.log_rows(rows, m, x_target, e_target, &r.sums)
+        memcpy(x_target, m, <size_t>x.rows * sizeof(real))
+    ops.exp_sum(x, &e, m, r.where, target, x_target, e_target, ahead, &r.sums)
+    ops.log_rows(x.rows, m, x_target, e_target, &r.sums)
 
     # 5. The loss with all options, and the gradient.
-    finish_rows(c, n, rows, r, kind)
-    if not want_grad:
+    finish_rows(c, n, x.rows, r, m)
+    if e.at == NULL:
         return
     if blended and (c.soft or c.options.class_weight != NULL):
         ops.scale_blended(&e, &e, results, &r.sums, &blend)
         if not c.soft:
             ops.put(&e, r.target, results.at_target)
     else:
-        minus = NULL
         if blended:
             minus = results.subtracted
-            for i in range(rows):
+            for i in range(x.rows):
                 minus[i] *= blend.add
         ops.scale(&e, &e, results.coefficient, results.coefficient_low, &r.sums, minus, r.target, results.at_target)
-    if not direct_g:
-        where = matrix_at(&c.g, outer, inner)
-        ops.store_tile(&e, &where)
 
 
 cdef double run_block(const Call* c, Py_ssize_t n, Py_ssize_t rows, char* scratch, real* kind) noexcept nogil:
@@ -413,7 +452,7 @@ cdef double run_block(const Call* c, Py_ssize_t n, Py_ssize_t rows, char* scratc
         inner = (n + done) - outer * c.inner_rows
         stretch = min(min(rows - done, c.inner_rows - inner), c.stretch_rows)
         seen = SEEN_KEPT
-        if not c.soft:
+        if c.target != NULL:
             seen = read_targets(c, n + done, stretch, r.target)
             if seen & SEEN_OUT_OF_RANGE:
                 c.bad_row.store(n + done)
@@ -429,7 +468,7 @@ cdef double run_block(const Call* c, Py_ssize_t n, Py_ssize_t rows, char* scratc
         done += stretch
     if c.row_loss != NULL:
         put_losses(c, n, rows, r.block_loss)
-    return sum_of(r.block_loss, rows) if all_seen & SEEN_KEPT else 0
+    return sum_of(r.block_loss, rows) if all_seen & SEEN_KEPT and c.operation not in (SOFTMAX, LOG_SOFTMAX) else 0
 
 
 cdef void run_chunk(const Call* c, Py_ssize_t chunk, char* scratch, real* kind) noexcept nogil:
@@ -467,32 +506,48 @@ cdef bint needs_tile(const Call* c) noexcept nogil:
     return not direct
 
 
+cdef Py_ssize_t most_classes_in_lanes(int operation) noexcept nogil:
+    """Up to this many classes the rows are the lanes of the vectors; above it, the classes are."""
+    if operation == LOGSUMEXP:
+        return FEW_CLASSES_OF_SUMS
+    if operation == BRIER or operation == ZERO_ONE:
+        return FEW_CLASSES_OF_ERRORS
+    return FEW_CLASSES
+
+
+cdef Py_ssize_t bytes_in_scratch(const Call* c, Py_ssize_t size) noexcept nogil:
+    """Scratch for each number of the rows that go through the passes together."""
+    cdef Py_ssize_t tiles = 1 if needs_tile(c) else 0
+    if c.soft or (c.operation == BRIER and c.options.smoothing > 0):
+        tiles = 2
+    if c.operation == BRIER:
+        tiles += 2
+    return tiles * size
+
+
 cdef bint run_call(Call* c, int limit, double* loss) noexcept nogil:
     """Cut the call into blocks and chunks by its shape alone, and run them; the sum of the losses. False: no memory."""
     cdef Py_ssize_t size = 8 if c.x.storage == STORED_FLOAT64 else 4
-    cdef Py_ssize_t chunks, threads, tiles
+    cdef Py_ssize_t group = 1, chunks, threads
     cdef size_t scratch
     cdef PoolWork work = chunk_of_doubles if size == 8 else chunk_of_floats
     cdef bint ran
-    if c.operation:
-        return run_row_operation(c, limit, loss)
+    cdef double one_chunk
+    if c.classes >> 48:
+        return False  # a broadcast row, longer than any memory: the sizes below would overflow
     threads = max(<Py_ssize_t>1, min(<Py_ssize_t>limit, c.rows * c.classes // NUMBERS_PER_THREAD))
     if are_long_rows(c):
         return run_long_rows_of(c, <int>threads, loss)
-    c.few_classes = c.classes <= FEW_CLASSES
-    c.block_rows = max(<Py_ssize_t>1, min(<Py_ssize_t>CELOSS_BLOCK_ROWS, BLOCK_BYTES // (c.classes * size)))
+    c.few_classes = c.classes <= most_classes_in_lanes(c.operation)
     if c.few_classes:
-        c.block_rows = max(<Py_ssize_t>CELOSS_LANE_GROUP, c.block_rows // CELOSS_LANE_GROUP * CELOSS_LANE_GROUP)
+        group = CELOSS_LANE_GROUP
+    c.block_rows = in_groups(min(<Py_ssize_t>CELOSS_BLOCK_ROWS, BLOCK_BYTES // (c.classes * size)), group)
     c.stretch_rows = c.block_rows
     if is_class_after_class(&c.x):
-        c.stretch_rows = max(<Py_ssize_t>1, min(c.block_rows, STRETCH_BYTES // (c.classes * size)))
-        if c.few_classes:
-            c.stretch_rows = max(<Py_ssize_t>CELOSS_LANE_GROUP, c.stretch_rows // CELOSS_LANE_GROUP * CELOSS_LANE_GROUP)
+        c.stretch_rows = in_groups(min(c.block_rows, STRETCH_BYTES // (c.classes * size)), group)
     c.chunk_rows = max(c.block_rows, CHUNK_NUMBERS // c.classes // c.block_rows * c.block_rows)
     chunks = (c.rows + c.chunk_rows - 1) // c.chunk_rows
-    tiles = 2 if c.soft else 1 if needs_tile(c) else 0
-    scratch = sizeof(Rows) + <size_t>((c.stretch_rows + CELOSS_LANE_GROUP) * c.classes * size * tiles)
-    cdef double one_chunk
+    scratch = sizeof(Rows) + <size_t>(c.stretch_rows * c.classes * bytes_in_scratch(c, size))
     c.chunk_loss = &one_chunk
     if chunks > 1:
         c.chunk_loss = <double*>malloc(<size_t>chunks * sizeof(double))
@@ -504,6 +559,11 @@ cdef bint run_call(Call* c, int limit, double* loss) noexcept nogil:
     if chunks > 1:
         free(c.chunk_loss)
     return ran
+
+
+cdef inline Py_ssize_t in_groups(Py_ssize_t rows, Py_ssize_t group) noexcept nogil:
+    """The most whole groups of at most so many rows, but one at least."""
+    return max(group, rows // group * group)
 
 
 cdef double denominator(Call* c) noexcept nogil:

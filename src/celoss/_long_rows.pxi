@@ -1,7 +1,7 @@
 # Long rows: cut into pieces, so that threads share a row. Included by _kernels.pyx.
 #
 # Three phases over rows x pieces, each a call of the pool: the maximum, the sum of the exponentials, the gradient. Between
-# them the pieces of a row are merged in their order. Softmax and its relatives (RowOperation) take the same way: their
+# them the pieces of a row are merged in their order. Softmax and its relatives (other operations) take the same way: their
 # results are written where the gradient is.
 
 cdef enum Phase:
@@ -189,7 +189,7 @@ cdef double end_long_row(LongRows* job, Py_ssize_t n, Rows* r, real x_target, re
     r.target[0] = 0 if c.soft else target_of_row(c, n)
     (<real*>r.maximum)[0] = m
     ops.log_rows(1, <real*>r.maximum, <real*>r.x_target, <real*>r.e_target, &r.sums)
-    if c.operation:
+    if c.operation != CROSS_ENTROPY:
         results.coefficient[0] = 1
         results.coefficient_low[0] = 0
         results.loss[0] = <double>m + r.sums.log_sum[0]
@@ -297,6 +297,8 @@ cdef bint run_long_rows(Call* c, int limit, double* loss, real* kind) noexcept n
 cdef inline bint are_long_rows(const Call* c) noexcept nogil:
     """Whether rows are cut into pieces. This depends on the shape alone, as every cut does."""
     cdef Py_ssize_t size = 8 if c.x.storage == STORED_FLOAT64 else 4
+    if c.operation == BRIER or c.operation == ZERO_ONE:
+        return False
     return c.classes * size > LONG_ROW_BYTES or (c.rows < FEW_ROWS and c.classes >= LONG_AMONG_FEW)
 
 

@@ -11,7 +11,7 @@ from celoss import _arguments, _kernels
 
 __all__ = ["log_sigmoid", "log_softmax", "logsumexp", "sigmoid", "softmax"]
 
-# RowOperation and ElementOperation in _row_operations.pxi and _elementwise.pxi.
+# Operation in _kernels.pyx, and ElementOperation in _elementwise.pxi.
 _SOFTMAX, _LOG_SOFTMAX, _LOGSUMEXP = 3, 4, 5
 _SIGMOID, _LOG_SIGMOID = 1, 2
 

@@ -16,7 +16,7 @@ __all__ = [
     "zero_one_loss",
 ]
 
-# RowOperation in _row_operations.pxi.
+# Operation in _kernels.pyx.
 _CROSS_ENTROPY, _BRIER, _ZERO_ONE = 0, 1, 2
 
 

@@ -314,8 +314,8 @@ CELOSS_INLINE void lanes_exp(const Tile<T>& x, const Tile<T>& e, ptrdiff_t i, ty
         const V v = load(from);
         const M attains = v == top;
         maxima = one_more(maxima, attains);
-        const ExpParts<V> exp = exp_parts<V, T, SHIFTED>(v, row);
-        sum.add({without(exp.value, attains), without(exp.error, attains)});
+        const ExpParts<V> exp = exp_parts<V, T, SHIFTED>(v, row, attains);
+        sum.add(exp);
         if (STORE) {
             const V stored = select(attains, unit, exp.value);
             store(to, stored);

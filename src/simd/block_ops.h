@@ -158,8 +158,9 @@ template <class T> struct BlockOps {
     // y_ij = x_ij - m_i - log_sum_i, the logarithm of the softmax (y may be x).
     void (*log_probability)(const Tile<T>* x, const Tile<T>* y, const T* m, const RowSums* sums);
 
-    // As maximum, and first_i: the first class that attains m_i; -1 where the row has a NaN or m_i is infinite.
-    void (*argmax)(const Tile<T>* x, T* m, ptrdiff_t* where, int64_t* first);
+    // As maximum, and first_i: the first class that attains m_i; -1 where the row has a NaN, m_i is infinite, or the row was
+    // passed over.
+    void (*argmax)(const Tile<T>* x, T* m, ptrdiff_t* where, int64_t* first, const int64_t* target);
 
     // mass_i = sum of q_ij over all classes but excluded_i.
     void (*mass_without)(const Tile<T>* q, const int64_t* excluded, double* mass);
@@ -176,16 +177,17 @@ template <class T> struct BlockOps {
 
     // The Brier score. e_ij = exp(x_ij - m_i), times 2^64 for float64, whose rounding errors lie `low` numbers behind; rest,
     // unit, inverse; first_i < 0: inverse is NaN.
-    void (*brier_exp)(const Tile<T>* x, const Tile<double>* e, ptrdiff_t low, const T* m, const int64_t* first, RowSums* sums);
+    void (*brier_exp)(const Tile<T>* x, const Tile<double>* e, ptrdiff_t low, const T* m, const int64_t* first,
+                      const int64_t* target, RowSums* sums);
     // squares and moment, with q' = keep q + add (no q: 0).
-    void (*brier_sums)(const Tile<double>* e, ptrdiff_t low, const Blend<T>* blend, const int64_t* first, const RowSums* sums,
-                       BrierRows* rows);
+    void (*brier_sums)(const Tile<double>* e, ptrdiff_t low, const Blend<T>* blend, const int64_t* first, const int64_t* target,
+                       const RowSums* sums, BrierRows* rows);
     // The rest of it, and the losses.
     void (*brier_rows)(const Tile<double>* e, ptrdiff_t low, const RowOptions* options, const Blend<T>* blend,
                        const int64_t* first, const RowSums* sums, BrierRows* rows, double* loss);
     // g may be x.
-    void (*brier_gradient)(const Tile<double>* e, ptrdiff_t low, const Tile<T>* g, const Blend<T>* blend, const RowSums* sums,
-                           const BrierRows* rows);
+    void (*brier_gradient)(const Tile<double>* e, ptrdiff_t low, const Tile<T>* g, const Blend<T>* blend, const int64_t* target,
+                           const RowSums* sums, const BrierRows* rows);
 
     // For the tests: an Elementary function of n numbers x = in[0] and y = in[1], whose rounding errors are in[2] and in[3].
     void (*elementary)(int function, ptrdiff_t n, const T* const in[4], T* high, T* low);

@@ -16,18 +16,56 @@
 
 namespace {
 
-// The lanes of a vector of classes from j on that are classes (the first `count`) and not class `but`.
-CELOSS_INLINE M64 lanes_of_others(ptrdiff_t j, int count, int64_t but) {
-    M64 used = ~M64{};
-    if (count < lanes_of<double>()) used = first_lanes(count);
-    if (but - j < lanes_of<double>() && but >= j) used &= lane_numbers<double>() + j != but;
-    return used;
-}
-
 CELOSS_INLINE M64 load_classes(const int64_t* from) {
     M64 classes;
     __builtin_memcpy(&classes, from, sizeof classes);
     return classes;
+}
+
+// What a pass over a tile works on at a time, from row `row` on: vectors of one row's classes, or (ROWS_IN_LANES) of as many
+// rows as a vector has lanes, class by class.
+template <class T, bool ROWS_IN_LANES> struct RowGroup {
+    typedef Number<T> N;
+    static constexpr int W = lanes_of<double>();
+    ptrdiff_t row;
+
+    // Between one class and the next, known to the compiler where it is 1.
+    CELOSS_INLINE ptrdiff_t stride(ptrdiff_t class_stride) const { return ROWS_IN_LANES ? class_stride : 1; }
+    // A number of each row's own.
+    CELOSS_INLINE N own(const double* a, const double* low) const {
+        if constexpr (ROWS_IN_LANES) return load_number<T>(a + row, low + row);
+        else return number<T>(splat(a[row]), splat(low[row]));
+    }
+    template <class A> CELOSS_INLINE F64 own(const A* a) const {
+        return ROWS_IN_LANES ? load_wide(a + row, W) : splat((double)a[row]);
+    }
+    CELOSS_INLINE void put_sum(N sum, double* a, double* low) const {
+        if constexpr (ROWS_IN_LANES) store_number(a + row, low + row, sum);
+        else a[row] = add_lanes(sum, low + row);
+    }
+    // f(class, lanes in use) for each vector.
+    template <class F> CELOSS_INLINE void each(ptrdiff_t classes, F f) const {
+        if constexpr (ROWS_IN_LANES)
+            for (ptrdiff_t j = 0; j < classes; ++j) f(j, W);
+        else each_wide_vector(classes, f);
+    }
+    // The lanes of the vector at class j that are in use and are not of class but_i.
+    CELOSS_INLINE M64 others(ptrdiff_t j, int count, const int64_t* but) const {
+        if constexpr (ROWS_IN_LANES) return load_classes(but + row) != j;
+        M64 used = ~M64{};
+        if (count < W) used = first_lanes(count);
+        if (but[row] - j < W && but[row] >= j) used &= lane_numbers<double>() + j != but[row];
+        return used;
+    }
+};
+
+// pass(RowGroup) over all rows; those with target_i < 0 may be passed over.
+template <class T, class Pass> CELOSS_INLINE void each_group(ptrdiff_t rows, bool in_lanes, const int64_t* target, Pass pass) {
+    if (in_lanes)
+        for (ptrdiff_t i = 0; i < rows; i += lanes_of<double>()) pass(RowGroup<T, true>{i});
+    else
+        for (ptrdiff_t i = 0; i < rows; ++i)
+            if (!target || target[i] >= 0) pass(RowGroup<T, false>{i});
 }
 
 // The exponential of x - m.
@@ -46,35 +84,23 @@ CELOSS_INLINE void store_exp(double* at, ptrdiff_t low, int count, HighLow v) {
 }
 
 template <class T>
-void brier_exp(const Tile<T>* x, const Tile<double>* e, ptrdiff_t low, const T* m, const int64_t* first, RowSums* sums) {
+void brier_exp(const Tile<T>* x, const Tile<double>* e, ptrdiff_t low, const T* m, const int64_t* first, const int64_t* target,
+               RowSums* sums) {
     typedef Number<T> N;
     constexpr int W = lanes_of<double>();
-    if (x->class_stride == 1) {
-        for (ptrdiff_t i = 0; i < x->rows; ++i) {
-            const T* from = x->at + i * x->row_stride;
-            double* to = e->at + i * e->row_stride;
-            const F64 top = F64{} + (double)m[i];
-            Sum<T> sum;
-            each_wide_vector(x->classes, [&](ptrdiff_t j, int count) CELOSS_LAMBDA_INLINE {
-                const N v = brier_exp_of(difference<T>(load_wide(from + j, count), top));
-                store_exp(to + j, low, count, v);
-                sum.add(select(lanes_of_others(j, count, first[i]), v, N{}));
-            });
-            sums->rest[i] = add_lanes(sum.total(), sums->rest_low + i);
-        }
-    } else {
-        for (ptrdiff_t i = 0; i < x->rows; i += W) {
-            const F64 top = load_wide(m + i, W);
-            const M64 skip = load_classes(first + i);
-            Sum<T> sum;
-            for (ptrdiff_t j = 0; j < x->classes; ++j) {
-                const N v = brier_exp_of(difference<T>(load_wide(x->at + j * x->class_stride + i, W), top));
-                store_exp(e->at + j * e->class_stride + i, low, W, v);
-                sum.add(select(skip == j, N{}, v));
-            }
-            store_number(sums->rest + i, sums->rest_low + i, sum.total());
-        }
-    }
+    each_group<T>(x->rows, x->class_stride != 1, target, [&](auto rows) CELOSS_LAMBDA_INLINE {
+        const T* from = x->at + rows.row * x->row_stride;
+        double* to = e->at + rows.row * e->row_stride;
+        const ptrdiff_t from_stride = rows.stride(x->class_stride), to_stride = rows.stride(e->class_stride);
+        const F64 top = rows.own(m);
+        Sum<T> sum;
+        rows.each(x->classes, [&](ptrdiff_t j, int count) CELOSS_LAMBDA_INLINE {
+            const N v = brier_exp_of(difference<T>(load_wide(from + j * from_stride, count), top));
+            store_exp(to + j * to_stride, low, count, v);
+            sum.add(select(rows.others(j, count, first), v, N{}));
+        });
+        rows.put_sum(sum.total(), sums->rest, sums->rest_low);
+    });
     for (ptrdiff_t i = 0; i < x->rows; i += W) {
         const N rest = load_number<T>(sums->rest + i, sums->rest_low + i);
         const N inverse = inverse_of(number<T>(F64{} + brier_unit<T>()) + rest);
@@ -85,45 +111,35 @@ void brier_exp(const Tile<T>* x, const Tile<double>* e, ptrdiff_t low, const T* 
     }
 }
 
-template <class T>
-void brier_sums(const Tile<double>* e, ptrdiff_t low, const Blend<T>* blend, const int64_t* first, const RowSums* sums,
-                BrierRows* r) {
-    typedef Number<T> N;
-    constexpr int W = lanes_of<double>();
-    const T* kind = nullptr;
+// f(class, lanes in use, p, d) for each vector of some rows.
+template <class T, class Group, class F>
+CELOSS_INLINE void each_probability(const Tile<double>* e, ptrdiff_t low, const Blend<T>* blend, const RowSums* sums, Group rows,
+                                    F f) {
     const Blended<T> with(blend);
-    if (e->class_stride == 1) {
-        for (ptrdiff_t i = 0; i < e->rows; ++i) {
-            const double* at = e->at + i * e->row_stride;
-            const T* q = blend->q ? blend->q + i * blend->q_row_stride : nullptr;
-            const N inverse = number<T>(splat(sums->inverse[i]), splat(sums->inverse_low[i]));
-            Sum<T> squares, moment;
-            each_wide_vector(e->classes, [&](ptrdiff_t j, int count) CELOSS_LAMBDA_INLINE {
-                const N p = load_exp(kind, at + j, low, count) * inverse;
-                N d = with.subtracted_from(p, q ? q + j : nullptr, count);
-                d = select(lanes_of_others(j, count, first[i]), d, N{});
-                squares.add(d * d);
-                moment.add(p * d);
-            });
-            r->squares[i] = add_lanes(squares.total(), r->squares_low + i);
-            r->moment[i] = add_lanes(moment.total(), r->moment_low + i);
-        }
-        return;
-    }
-    for (ptrdiff_t i = 0; i < e->rows; i += W) {
-        const N inverse = load_number<T>(sums->inverse + i, sums->inverse_low + i);
-        const M64 skip = load_classes(first + i);
+    const double* at = e->at + rows.row * e->row_stride;
+    const T* q = blend->q ? blend->q + rows.row * blend->q_row_stride : nullptr;
+    const ptrdiff_t stride = rows.stride(e->class_stride), q_stride = rows.stride(blend->q_class_stride);
+    const Number<T> inverse = rows.own(sums->inverse, sums->inverse_low);
+    rows.each(e->classes, [&](ptrdiff_t j, int count) CELOSS_LAMBDA_INLINE {
+        const Number<T> p = load_exp((const T*)nullptr, at + j * stride, low, count) * inverse;
+        f(j, count, p, with.subtracted_from(p, q ? q + j * q_stride : nullptr, count));
+    });
+}
+
+template <class T>
+void brier_sums(const Tile<double>* e, ptrdiff_t low, const Blend<T>* blend, const int64_t* first, const int64_t* target,
+                const RowSums* sums, BrierRows* r) {
+    typedef Number<T> N;
+    each_group<T>(e->rows, e->class_stride != 1, target, [&](auto rows) CELOSS_LAMBDA_INLINE {
         Sum<T> squares, moment;
-        for (ptrdiff_t j = 0; j < e->classes; ++j) {
-            const N p = load_exp(kind, e->at + j * e->class_stride + i, low, W) * inverse;
-            N d = with.subtracted_from(p, blend->q ? blend->q + j * blend->q_class_stride + i : nullptr, W);
-            d = select(skip == j, N{}, d);
+        each_probability<T>(e, low, blend, sums, rows, [&](ptrdiff_t j, int count, N p, N d) CELOSS_LAMBDA_INLINE {
+            d = select(rows.others(j, count, first), d, N{});
             squares.add(d * d);
             moment.add(p * d);
-        }
-        store_number(r->squares + i, r->squares_low + i, squares.total());
-        store_number(r->moment + i, r->moment_low + i, moment.total());
-    }
+        });
+        rows.put_sum(squares.total(), r->squares, r->squares_low);
+        rows.put_sum(moment.total(), r->moment, r->moment_low);
+    });
 }
 
 // With u = s w_t, j the class of the maximum, A = sum of d_c^2 and B = sum of p_c d_c over c != j:
@@ -187,36 +203,17 @@ void brier_rows(const Tile<double>* e, ptrdiff_t low, const RowOptions* o, const
 }
 
 template <class T>
-void brier_gradient(const Tile<double>* e, ptrdiff_t low, const Tile<T>* g, const Blend<T>* blend, const RowSums* sums,
-                    const BrierRows* r) {
+void brier_gradient(const Tile<double>* e, ptrdiff_t low, const Tile<T>* g, const Blend<T>* blend, const int64_t* target,
+                    const RowSums* sums, const BrierRows* r) {
     typedef Number<T> N;
-    constexpr int W = lanes_of<double>();
-    const T* kind = nullptr;
-    const Blended<T> with(blend);
-    if (e->class_stride == 1) {
-        for (ptrdiff_t i = 0; i < e->rows; ++i) {
-            const double* at = e->at + i * e->row_stride;
-            const T* q = blend->q ? blend->q + i * blend->q_row_stride : nullptr;
-            T* to = g->at + i * g->row_stride;
-            const N inverse = number<T>(splat(sums->inverse[i]), splat(sums->inverse_low[i]));
-            const N mean = number<T>(splat(r->mean[i]), splat(r->mean_low[i])), factor = number<T>(splat(r->factor[i]));
-            each_wide_vector(e->classes, [&](ptrdiff_t j, int count) CELOSS_LAMBDA_INLINE {
-                const N p = load_exp(kind, at + j, low, count) * inverse;
-                const N d = with.subtracted_from(p, q ? q + j : nullptr, count) - mean;
-                store_wide(to + j, count, rounded(factor * (p * d)));
-            });
-        }
-        return;
-    }
-    for (ptrdiff_t i = 0; i < e->rows; i += W) {
-        const N inverse = load_number<T>(sums->inverse + i, sums->inverse_low + i);
-        const N mean = load_number<T>(r->mean + i, r->mean_low + i), factor = number<T>(load(r->factor + i));
-        for (ptrdiff_t j = 0; j < e->classes; ++j) {
-            const N p = load_exp(kind, e->at + j * e->class_stride + i, low, W) * inverse;
-            const N d = with.subtracted_from(p, blend->q ? blend->q + j * blend->q_class_stride + i : nullptr, W) - mean;
-            store_wide(g->at + j * g->class_stride + i, W, rounded(factor * (p * d)));
-        }
-    }
+    each_group<T>(e->rows, e->class_stride != 1, target, [&](auto rows) CELOSS_LAMBDA_INLINE {
+        T* to = g->at + rows.row * g->row_stride;
+        const ptrdiff_t to_stride = rows.stride(g->class_stride);
+        const N mean = rows.own(r->mean, r->mean_low), factor = number<T>(rows.own(r->factor));
+        each_probability<T>(e, low, blend, sums, rows, [&](ptrdiff_t j, int count, N p, N d) CELOSS_LAMBDA_INLINE {
+            store_wide(to + j * to_stride, count, rounded(factor * (p * (d - mean))));
+        });
+    });
 }
 
 }  // namespace

@@ -78,9 +78,7 @@ void finish_rows(ptrdiff_t n, const RowOptions* o, const T* e_t, const RowSums* 
         const int count = (int)(n - i < lanes_of<double>() ? n - i : lanes_of<double>());
         const M64 ignored = ignored_rows(o, i);
         const N w_t = number<T>(weight_of_targets(o, i, count)), s = number<T>(option_of_rows(o->sample_weight, i, count));
-        N up = number<T>(splat(o->factor));
-        if (o->sample_weight) up = up * s;
-        if (o->upstream) up = up * number<T>(option_of_rows(o->upstream, i, count));
+        const N up = number<T>(splat(o->factor)) * s * number<T>(option_of_rows(o->upstream, i, count));
         const N nll = load_number<T>(sums->nll + i, sums->nll_low + i), miss = load_number<T>(sums->miss + i, sums->miss_low + i);
         N loss, coefficient, at_target{};
         if (!o->blended) {

@@ -100,13 +100,16 @@ template <class T> void row_argmax(const T* x, ptrdiff_t classes, T* m, ptrdiff_
 }
 
 // m_i, where_i and first_i of every row.
-template <class T> void argmax(const Tile<T>* x, T* m, ptrdiff_t* where, int64_t* first) {
+template <class T> void argmax(const Tile<T>* x, T* m, ptrdiff_t* where, int64_t* first, const int64_t* target) {
     typedef typename VectorOf<T>::V V;
     typedef typename VectorOf<T>::M M;
     typedef typename VectorOf<T>::Int Int;
     constexpr int W = lanes_of<T>();
     if (x->class_stride == 1) {
-        for (ptrdiff_t i = 0; i < x->rows; ++i) row_argmax(x->at + i * x->row_stride, x->classes, m + i, where + i, first + i);
+        for (ptrdiff_t i = 0; i < x->rows; ++i) {
+            if (!target || target[i] >= 0) row_argmax(x->at + i * x->row_stride, x->classes, m + i, where + i, first + i);
+            else first[i] = -1;
+        }
         return;
     }
     for (ptrdiff_t i = 0; i < x->rows; i += W) {

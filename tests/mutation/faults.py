@@ -257,6 +257,10 @@ FAULTS = [
         "found = (v > best) ?", "found = (v >= best) ?", "test_zero_one",
     ),
     Fault(
+        "argmax: of an ignored row anything", SOFTMAX,
+        "else first[i] = -1;", "", "test_memory test_sanitizers",
+    ),
+    Fault(
         "argmax: a NaN is passed over", SOFTMAX,
         "if (any_lane(zero != zero))  //", "if (any_lane(best != best))  //", "test_zero_one",
     ),
@@ -413,8 +417,8 @@ FAULTS = [
     ),
     Fault(
         "blocks follow the number of threads", KERNELS,
-        "c.block_rows = max(<Py_ssize_t>1, min(<Py_ssize_t>CELOSS_BLOCK_ROWS, BLOCK_BYTES // (c.classes * size)))",
-        "c.block_rows = max(<Py_ssize_t>1, min(<Py_ssize_t>CELOSS_BLOCK_ROWS // threads, BLOCK_BYTES // (c.classes * size)))",
+        "c.block_rows = in_groups(min(<Py_ssize_t>CELOSS_BLOCK_ROWS, ",
+        "c.block_rows = in_groups(min(<Py_ssize_t>CELOSS_BLOCK_ROWS // threads, ",
         "test_layouts test_threads",
     ),
     Fault(
@@ -477,7 +481,7 @@ FAULTS = [
     ),
     Fault(
         "upstream gradient of each row dropped", FORMULAS,
-        "if (o->upstream) up = up * number<T>(option_of_rows(o->upstream, i, count));", "", "test_options",
+        " * number<T>(option_of_rows(o->upstream, i, count))", "", "test_options",
     ),
     Fault(
         "upstream gradient of the reduced loss dropped", KERNELS,
@@ -530,6 +534,14 @@ FAULTS = [
     Fault(
         "logsumexp: infinities are NaN", ROWS,
         "if m[i] - m[i] != 0:", "if False:", "test_activations",
+    ),
+    Fault(
+        "brier: in rows as lanes the class of the maximum is not left out", BRIER,
+        "return load_classes(but + row) != j;", "return ~M64{};", "test_brier",
+    ),
+    Fault(
+        "brier: in a row's last vector the lanes without a class count", BRIER,
+        "if (count < W) used = first_lanes(count);", "", "test_brier",
     ),
     Fault(
         "brier: the target's share of the squares forgotten", BRIER,
