@@ -173,9 +173,9 @@ def _as_weights(value: ArrayLike, name: str) -> NDArray[np.float64]:
     if _name(array.dtype) not in _STORAGE and array.dtype.kind not in "biuf":
         raise TypeError(f"{name} must be numbers, got dtype {array.dtype}")
     array = array.astype(np.float64)
-    bad = ~((array >= 0) & np.isfinite(array))
-    if bad.any():
-        where = np.unravel_index(int(bad.argmax()), array.shape)
+    good = (array >= 0) & (array < np.inf)
+    if not good.all():
+        where = np.unravel_index(int(good.argmin()), array.shape)
         raise ValueError(f"{_item(name, where)} = {array[where]} is not a finite number >= 0")
     return array
 
@@ -307,8 +307,15 @@ def _overlap(a: Array, b: Array) -> bool:
         return True
 
 
+def _same_elements(a: Array, b: Array) -> bool:
+    """Whether two arrays of one shape are one in memory, element by element."""
+    return a.ctypes.data == b.ctypes.data and a.strides == b.strides
+
+
 def _overlaps_itself(a: Array) -> bool:
     """Whether two elements of an array share memory."""
+    if a.flags.c_contiguous:
+        return False
     reach = a.itemsize
     for stride, size in sorted((abs(stride), size) for stride, size in zip(a.strides, a.shape, strict=True) if size > 1):
         if stride < reach:
@@ -332,10 +339,7 @@ def as_out(out: Any, logits: Array, given: Array, others: dict[str, Any], name: 
         raise ValueError(f"out is {_described(out)}; expected {_described(logits)}, as {name} is")
     if not out.flags.writeable:
         raise ValueError("out is read-only; it receives the result")
-    same = (
-        out.__array_interface__["data"] == given.__array_interface__["data"] or (out.ctypes.data == given.ctypes.data)
-    ) and out.strides == given.strides
-    if not same and _overlap(out, given):
+    if out is not given and _overlap(out, given) and not _same_elements(out, given):
         raise ValueError(f"out overlaps {name} partly; pass {name} itself, or an array apart from it")
     for name, other in others.items():
         if other is not None and _overlap(out, as_array(other, name)):

@@ -57,6 +57,8 @@ cdef enum Operation:
     SOFTMAX = 3
     LOG_SOFTMAX = 4
     LOGSUMEXP = 5
+    # The gradient where the mean's denominator is 0.
+    CLEAR = 6
 
 cdef enum Reduction:
     NONE = 0
@@ -452,7 +454,9 @@ cdef double run_block(const Call* c, Py_ssize_t n, Py_ssize_t rows, char* scratc
         inner = (n + done) - outer * c.inner_rows
         stretch = min(min(rows - done, c.inner_rows - inner), c.stretch_rows)
         seen = SEEN_KEPT
-        if c.target != NULL:
+        if c.operation == CLEAR:
+            seen = SEEN_IGNORED
+        elif c.target != NULL:
             seen = read_targets(c, n + done, stretch, r.target)
             if seen & SEEN_OUT_OF_RANGE:
                 c.bad_row.store(n + done)
@@ -593,18 +597,16 @@ cdef double denominator(Call* c) noexcept nogil:
 cdef bint execute(Call* c, int reduction, double normalizer, double upstream, int limit, double* loss) noexcept nogil:
     """Run a filled call; its loss. False: no memory."""
     cdef double divisor = 1
-    cdef Py_ssize_t outer
     cdef bint enough_memory
     if reduction == MEAN:
         divisor = normalizer if normalizer > 0 else denominator(c)
         if c.bad_row.load() >= 0:
             return True
         if divisor == 0:
+            c.operation = CLEAR
+            enough_memory = c.g.at == NULL or run_call(c, limit, loss)
             loss[0] = NAN
-            if c.g.at != NULL:
-                for outer in range(c.rows // c.inner_rows if c.rows else 0):
-                    zero_rows(&c.g, outer, 0, c.inner_rows, c.classes)
-            return True
+            return enough_memory
     c.options.factor = upstream / divisor
     enough_memory = run_call(c, limit, loss)
     loss[0] /= divisor

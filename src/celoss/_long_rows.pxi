@@ -297,7 +297,7 @@ cdef bint run_long_rows(Call* c, int limit, double* loss, real* kind) noexcept n
 cdef inline bint are_long_rows(const Call* c) noexcept nogil:
     """Whether rows are cut into pieces. This depends on the shape alone, as every cut does."""
     cdef Py_ssize_t size = 8 if c.x.storage == STORED_FLOAT64 else 4
-    if c.operation == BRIER or c.operation == ZERO_ONE:
+    if c.operation == BRIER or c.operation == ZERO_ONE or c.operation == CLEAR:
         return False
     return c.classes * size > LONG_ROW_BYTES or (c.rows < FEW_ROWS and c.classes >= LONG_AMONG_FEW)
 

@@ -22,12 +22,20 @@ template <class T> struct Blended {
     CELOSS_INLINE N subtracted_from(N p, const T* q, int count) const { return q ? p - of(load_wide(q, count)) : p; }
 };
 
-// What some classes add to mass and gap. Without probabilities and weights, what all have in common comes at the end.
+// What some classes add to mass and gap. Without probabilities and weights, what all have in common comes at the end: the
+// share of each, and for float32 also the maximum, since float64 adds up plain logits to far below float32's rounding.
 template <class T, bool Q, bool WEIGHT> struct BlendTerms {
     typedef Number<T> N;
+    static constexpr bool ALIKE = !Q && !WEIGHT, PLAIN = ALIKE && sizeof(T) == 4;
     N mass, gap;
-    CELOSS_INLINE BlendTerms(const Blended<T>& with, N distance, F64 q, F64 weight) : mass{}, gap(distance) {
-        if (!Q && !WEIGHT) return;
+    CELOSS_INLINE BlendTerms(const Blended<T>& with, F64 top, F64 logits, F64 q, F64 weight) : mass{}, gap{} {
+        if constexpr (PLAIN) {
+            gap = logits;
+            return;
+        }
+        const N distance = difference<T>(top, logits);
+        gap = distance;
+        if (ALIKE) return;
         mass = Q ? with.of(q) : with.add;
         if (WEIGHT) mass = mass * number<T>(weight);
         gap = select(top_of(mass) == 0.0, N{}, mass * distance);
@@ -41,8 +49,12 @@ template <class T, bool Q, bool WEIGHT> struct BlendSum {
         if (Q) mass.add(terms.mass);
         gap.add(terms.gap);
     }
-    CELOSS_INLINE N total_gap(const Blended<T>& with) const {
-        return Q || WEIGHT ? gap.total() : weighted(with.add, gap.total());
+    // Of so many classes in each lane.
+    CELOSS_INLINE N total_gap(const Blended<T>& with, double classes, F64 top) const {
+        typedef BlendTerms<T, Q, WEIGHT> Terms;
+        N total = gap.total();
+        if constexpr (Terms::PLAIN) total = fma(F64{} + classes, top, -total);
+        return Terms::ALIKE ? weighted(with.add, total) : total;
     }
 };
 
@@ -54,8 +66,7 @@ void row_blend_sums(const T* x, const T* q, const Blend<T>* blend, ptrdiff_t cla
     const F64 top = splat(m);
     BlendSum<T, Q, WEIGHT> sum;
     const auto terms = [&](ptrdiff_t j, F64 logits, int count) CELOSS_LAMBDA_INLINE {
-        return Terms(with, difference<T>(top, logits), Q ? load_wide(q + j, count) : F64{},
-                     WEIGHT ? load_wide(blend->w + j, count) : F64{});
+        return Terms(with, top, logits, Q ? load_wide(q + j, count) : F64{}, WEIGHT ? load_wide(blend->w + j, count) : F64{});
     };
     ptrdiff_t j = 0;
     for (; sizeof(T) == 4 && j + 4 * W <= classes; j += 4 * W) {
@@ -74,7 +85,7 @@ void row_blend_sums(const T* x, const T* q, const Blend<T>* blend, ptrdiff_t cla
         sum.add(last);
     }
     if (Q) sums->mass[row] = add_lanes(sum.mass.total(), sums->mass_low + row);
-    sums->gap[row] = add_lanes(sum.total_gap(with), sums->gap_low + row);
+    sums->gap[row] = add_lanes(sum.total_gap(with, (double)((classes + W - 1) / W), top), sums->gap_low + row);
 }
 
 template <class T, bool Q, bool WEIGHT> void blend_sums_of(const Tile<T>& x, const Blend<T>* blend, const T* m, BlendSums* sums) {
@@ -91,11 +102,11 @@ template <class T, bool Q, bool WEIGHT> void blend_sums_of(const Tile<T>& x, con
         BlendSum<T, Q, WEIGHT> sum;
         const T* from = x.at + i;
         for (ptrdiff_t j = 0; j < x.classes; ++j, from += x.class_stride)
-            sum.add(BlendTerms<T, Q, WEIGHT>(with, difference<T>(top, load_wide(from, W)),
+            sum.add(BlendTerms<T, Q, WEIGHT>(with, top, load_wide(from, W),
                                              Q ? load_wide(blend->q + j * blend->q_class_stride + i, W) : F64{},
                                              WEIGHT ? splat(blend->w[j]) : F64{}));
         if (Q) store_number(sums->mass + i, sums->mass_low + i, sum.mass.total());
-        store_number(sums->gap + i, sums->gap_low + i, sum.total_gap(with));
+        store_number(sums->gap + i, sums->gap_low + i, sum.total_gap(with, (double)x.classes, top));
     }
 }
 

@@ -492,6 +492,14 @@ FAULTS = [
         "divisor = normalizer if normalizer > 0 else denominator(c)", "divisor = denominator(c)", "test_options",
     ),
     Fault(
+        "the mean of nothing leaves the gradient as it was", KERNELS,
+        "enough_memory = c.g.at == NULL or run_call(c, limit, loss)", "enough_memory = True", "test_options test_cross_entropy",
+    ),
+    Fault(
+        "smoothing: the last vector's empty lanes are no maxima", BLENDS,
+        "(double)((classes + W - 1) / W), top)", "(double)(classes / W), top)", "test_options",
+    ),
+    Fault(
         "denominator: class weights forgotten", FORMULAS,
         "option_of_rows(o->sample_weight, i, count) * weight_of_targets(o, i, count);",
         "option_of_rows(o->sample_weight, i, count);", "test_options",
@@ -564,11 +572,11 @@ FAULTS = [
     # ---- arguments ---------------------------------------------------------------------------------------------------
     Fault(
         "arguments: infinite and NaN weights are let through", ARGUMENTS,
-        "bad = ~((array >= 0) & np.isfinite(array))", "bad = array < 0", "test_errors",
+        "good = (array >= 0) & (array < np.inf)", "good = ~(array < 0)", "test_errors",
     ),
     Fault(
         "arguments: an out that overlaps the logits is let through", ARGUMENTS,
-        "if not same and _overlap(out, given):", "if False:", "test_errors",
+        "if out is not given and _overlap(out, given) and not _same_elements(out, given):", "if False:", "test_errors",
     ),
     Fault(
         "arguments: an out that overlaps itself is let through", ARGUMENTS,
