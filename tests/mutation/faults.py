@@ -598,7 +598,7 @@ FAULTS = [
     ),
     Fault(
         "arguments: weights become float32", ARGUMENTS,
-        "array = array.astype(np.float64)\n    bad = ", "array = array.astype(np.float32)\n    bad = ",
+        "array = array.astype(np.float64)\n    good = ", "array = array.astype(np.float32)\n    good = ",
         "test_float_environment::test_weights_beyond_the_dtype_warn_of_nothing",
     ),
     Fault(
