@@ -88,6 +88,19 @@ def test_nothing_to_average(form, classes, dtype, level):
         assert loss == 0 and not grad.any()
 
 
+@pytest.mark.parametrize("name", ["cross_entropy_with_grad", "brier_score_with_grad"])
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize(
+    ("shape", "axis"), [((9000, 70), 1), ((70, 9000), 0), ((2, 400_000), 1), ((3, 40, 5000), 1), ((200, 3001), 1)]
+)
+def test_the_gradient_of_a_mean_of_nothing_is_all_zero(shape, axis, threads, name):
+    out = np.full(shape, NAN, np.float32)
+    target = np.full(shape[:axis] + shape[axis + 1 :], -100)
+    loss, grad = getattr(celoss, name)(np.ones(shape, np.float32), target, axis=axis, out=out, n_threads=threads)
+    assert np.isnan(loss) and grad is out
+    np.testing.assert_array_equal(out, 0)
+
+
 @pytest.mark.parametrize("classes", [3, 40])
 @pytest.mark.parametrize("form", ["indices", "probabilities"])
 def test_weights_that_sum_to_zero(form, classes, level):
