@@ -149,7 +149,7 @@ def test_out_leaves_its_neighbours_alone(dtype, level):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_nothing_beyond_the_array_is_read(dtype, level):
     """NaN all around a row changes nothing."""
-    for classes in (*range(1, 70), 79, 80, 127, 255, 257, 1000):
+    for classes in (*range(1, 70), 81, 82, 127, 255, 257, 1000):
         memory = np.full((5, classes + 32), np.nan, dtype)
         x, target = problem((5, classes), 1, dtype)
         memory[:, 16:-16] = x

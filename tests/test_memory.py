@@ -29,7 +29,7 @@ TARGETS = [np.dtype(t) for t in (np.int64, np.int32, np.uint8)]
 
 # Around the groups of vectors of a row, what fits in a stretch or a block, and the pieces of long rows: see the sizes in
 # _kernels.pyx, for numbers of 4 and of 8 bytes.
-EDGES = [n + d for n in (80, 128, 256, 512, 1024, 2048, 4096) for d in (-1, 0, 1)]
+EDGES = [n + d for n in (82, 97, 128, 256, 512, 1024, 2048, 4096) for d in (-1, 0, 1)]
 FAR_EDGES = [n + d for n in (16384, 32768, 65536) for d in (-1, 0, 1)]
 LONG_ROWS = [n + d for n in (131_072, 262_144) for d in (-1, 0, 1)]  # LONG_ROW_BYTES
 MOST_BYTES = 3 * 2 * LONG_ROWS[-1] * 8

@@ -28,7 +28,7 @@ include "_declarations.pxi"
 
 cdef enum:
     # See `most_classes_in_lanes`.
-    FEW_CLASSES = 79
+    FEW_CLASSES = 81
     FEW_CLASSES_OF_ERRORS = 96  # of the Brier score (a squared error) and the classification error
     FEW_CLASSES_OF_SUMS = 127   # of logsumexp, which has nothing to transpose back
     # Rows whose losses are summed together: a tile of them stays in the second-level cache, and they are at most
