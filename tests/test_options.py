@@ -224,6 +224,21 @@ def test_grad_output_nan_and_zero(level):
     assert not grad[0].any() and np.isnan(grad[1]).all()
 
 
+@pytest.mark.parametrize("function", [celoss.cross_entropy_with_grad, celoss.brier_score_with_grad])
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_both_paths_have_the_same_bits(dtype, reduction, function):
+    """The short path and the general one, which `n_threads` makes a call take."""
+    x, target = problem(33, dtype, "indices")
+    weight = np.linspace(0, 3, 33)
+    for w, smoothing, normalizer in itertools.product([None, weight], [0.0, 0.1, 1.0], [None, 7.5]):
+        options = {"weight": w, "label_smoothing": smoothing, "normalizer": normalizer, "reduction": reduction}
+        loss, grad = function(x, target, **options)
+        again = function(x, target, n_threads=1, **options)
+        np.testing.assert_array_equal(loss, again[0])
+        np.testing.assert_array_equal(grad, again[1])
+
+
 @pytest.mark.parametrize("classes", [3, 40])
 def test_weights_in_any_form(classes, level):
     """Lists, integers, bool, half precision and strided weights: their values count."""

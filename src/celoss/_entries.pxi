@@ -1,9 +1,9 @@
 # The entries of cross-entropy from Python, and the checks and layouts of arrays that all entries share. Included by
 # _kernels.pyx.
 #
-# `plain_cross_entropy` is the short path of a call without options: it looks at the arguments itself (Python would take a
-# tenth longer), and allocates. `cross_entropy` is the general path, on arguments that `_arguments` has checked. Both fill a
-# Call and run it.
+# `plain_cross_entropy` is the short path of the usual call: it looks at the arguments itself (Python would take 20 times as
+# long), and allocates. `cross_entropy` is the general path, on arguments that `_arguments` has checked. Both fill a Call and
+# run it.
 
 cdef inline bint is_plain(cnp.ndarray a) noexcept:
     return cnp.PyArray_IS_C_CONTIGUOUS(a) and cnp.PyArray_ISBEHAVED_RO(a)
@@ -20,16 +20,23 @@ cdef int reduction_named(str name):
 
 def plain_cross_entropy(int operation, logits, target, axis, weight, sample_weight, ignore_index, label_smoothing, reduction,
                         normalizer, n_threads, bint want_grad, grad_output, out):
-    """The path without detours: two plain arrays, no options. None where anything is unusual."""
-    cdef cnp.ndarray x, y, g
+    """The path without detours: plain arrays, and of the options those of all rows. None where anything is unusual."""
+    cdef cnp.ndarray x, y, g, w
     cdef Call c
     cdef int kind, target_kind, reduce_by
     cdef cnp.npy_intp* shape
     cdef object row_loss = None
-    if (weight is not None or sample_weight is not None or normalizer is not None or n_threads is not None
-            or grad_output is not None or type(reduction) is not str or type(ignore_index) is not int
-            or type(axis) is not int or axis != -1 or type(label_smoothing) is not float or label_smoothing != 0.0):
+    cdef double smoothing, divisor = 0
+    if (sample_weight is not None or n_threads is not None or grad_output is not None or type(reduction) is not str
+            or type(ignore_index) is not int or type(axis) is not int or axis != -1 or type(label_smoothing) is not float):
         return None
+    smoothing = label_smoothing
+    if not 0 <= smoothing <= 1:
+        return None
+    if normalizer is not None:
+        if type(normalizer) is not float or not 0 < <double>normalizer < INFINITY:
+            return None
+        divisor = normalizer
     reduce_by = reduction_named(reduction)
     if reduce_by < 0 or not cnp.PyArray_CheckExact(logits) or not cnp.PyArray_CheckExact(target):
         return None
@@ -52,6 +59,15 @@ def plain_cross_entropy(int operation, logits, target, axis, weight, sample_weig
     c.operation = operation
     if c.classes < 1 or cnp.PyArray_DIM(y, 0) != c.rows:
         return None
+    c.options.class_weight = NULL
+    if weight is not None:
+        if not cnp.PyArray_CheckExact(weight):
+            return None
+        w = <cnp.ndarray>weight
+        if (cnp.PyArray_TYPE(w) != cnp.NPY_FLOAT64 or cnp.PyArray_NDIM(w) != 1 or cnp.PyArray_DIM(w, 0) != c.classes
+                or not is_plain(w) or not are_weights(<const double*>cnp.PyArray_DATA(w), c.classes)):
+            return None
+        c.options.class_weight = <const double*>cnp.PyArray_DATA(w)
     grad = None
     c.g.at = NULL
     if want_grad:
@@ -65,7 +81,8 @@ def plain_cross_entropy(int operation, logits, target, axis, weight, sample_weig
             # Another buffer than the logits' might overlap it: the general path looks.
             if (cnp.PyArray_TYPE(g) != kind or cnp.PyArray_NDIM(g) != 2 or not cnp.PyArray_IS_C_CONTIGUOUS(g)
                     or not cnp.PyArray_ISBEHAVED(g) or cnp.PyArray_DIM(g, 0) != c.rows
-                    or cnp.PyArray_DIM(g, 1) != c.classes or not same_or_apart(x, g) or not apart(y, g)):
+                    or cnp.PyArray_DIM(g, 1) != c.classes or not same_or_apart(x, g) or not apart(y, g)
+                    or (weight is not None and not apart(w, g))):
                 return None
         c.g.at = <char*>cnp.PyArray_DATA(<cnp.ndarray>grad)
     c.x.at = <char*>cnp.PyArray_DATA(x)
@@ -89,18 +106,23 @@ def plain_cross_entropy(int operation, logits, target, axis, weight, sample_weig
         c.ignore_index = ignore_index
     except OverflowError:
         return None
-    c.options.class_weight = NULL
     c.options.sample_weight = NULL
     c.options.upstream = NULL
-    c.options.blended = False
-    c.options.smoothing = c.options.add = c.options.add_low = c.options.keep_low = 0
-    c.options.keep = 1
+    set_smoothing(&c, smoothing)
     c.row_loss = NULL
     if reduce_by == NONE:
         row_loss = cnp.PyArray_EMPTY(1, shape, kind, 0)
         c.row_loss = <char*>cnp.PyArray_DATA(<cnp.ndarray>row_loss)
         c.row_loss_size = 4 if kind == cnp.NPY_FLOAT32 else 8
-    return run(&c, reduce_by, 0.0, 1.0, row_loss, grad, thread_limit.load())
+    return run(&c, reduce_by, divisor, 1.0, row_loss, grad, thread_limit.load())
+
+
+cdef bint are_weights(const double* weight, Py_ssize_t n) noexcept:
+    cdef Py_ssize_t i
+    for i in range(n):
+        if not 0 <= weight[i] < INFINITY:
+            return False
+    return True
 
 
 cdef inline bint apart(cnp.ndarray a, cnp.ndarray b) noexcept:

@@ -47,13 +47,12 @@ CELOSS_INLINE F64 option_of_rows(const double* option, ptrdiff_t i, int count) {
 CELOSS_INLINE F64 weight_of_targets(const RowOptions* o, ptrdiff_t i, int count) {
     if (!o->target || !o->class_weight) return F64{} + 1.0;
     double weight[lanes_of<double>()] = {};
-    const auto of = [&](int k) CELOSS_LAMBDA_INLINE {
-        const int64_t t = o->target[i + k];
-        weight[k] = o->class_weight[t & ~(t >> 63)];
-    };
-    if (count >= lanes_of<double>()) UNROLL_8 for (int k = 0; k < lanes_of<double>(); ++k) of(k);
-    else
-        for (int k = 0; k < count; ++k) of(k);
+    if (count >= lanes_of<double>()) {
+        M64 target;
+        __builtin_memcpy(&target, o->target + i, sizeof target);
+        return gather(o->class_weight, target & ~(target >> 63));
+    }
+    for (int k = 0; k < count; ++k) weight[k] = o->class_weight[o->target[i + k] & ~(o->target[i + k] >> 63)];
     return load(weight);
 }
 

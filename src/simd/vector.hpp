@@ -101,6 +101,19 @@ template <class T> CELOSS_INLINE void store_first(T* to, int count, typename Vec
 }
 #endif
 
+// base[at] in each lane.
+CELOSS_INLINE F64 gather(const double* base, M64 at) {
+#if defined(__AVX512F__)
+    return (F64)_mm512_i64gather_pd((__m512i)at, base, 8);
+#elif defined(__AVX2__)
+    return (F64)_mm256_i64gather_pd(base, (__m256i)at, 8);
+#else
+    F64 v{};
+    for (int i = 0; i < lanes_of<double>(); ++i) v[i] = base[at[i]];
+    return v;
+#endif
+}
+
 // ---- arithmetic the vector extensions have no word for -----------------------------------------------------------------
 
 // a * b + c, with one rounding where the level has the instruction. Nothing in celoss relies on the single rounding: the
@@ -213,7 +226,7 @@ CELOSS_INLINE F64 widen_half(const float* from) {
 #if defined(__AVX512F__) || defined(__AVX2__)
     return widen_low_at(from);
 #else
-    F64 v;
+    F64 v{};
     for (int k = 0; k < lanes_of<double>(); ++k) v[k] = (double)from[k];
     return v;
 #endif

@@ -610,7 +610,23 @@ FAULTS = [
     # ---- short path, criteria ----------------------------------------------------------------------------------------
     Fault(
         "short path: it is taken with sample weights", ENTRIES,
-        "weight is not None or sample_weight is not None or", "weight is not None or", "test_options",
+        "if (sample_weight is not None or n_threads", "if (n_threads", "test_options",
+    ),
+    Fault(
+        "short path: the normalizer is forgotten", ENTRIES,
+        "return run(&c, reduce_by, divisor,", "return run(&c, reduce_by, 0.0,", "test_options",
+    ),
+    Fault(
+        "short path: the smoothing is forgotten", ENTRIES,
+        "upstream = NULL\n    set_smoothing(&c, smoothing)", "upstream = NULL\n    set_smoothing(&c, 0)", "test_options",
+    ),
+    Fault(
+        "short path: an out that overlaps the weights is let through", ENTRIES,
+        "or (weight is not None and not apart(w, g))", "", "test_errors",
+    ),
+    Fault(
+        "short path: weights that are none are let through", ENTRIES,
+        "if not 0 <= weight[i] < INFINITY:", "if False:", "test_errors",
     ),
     Fault(
         "short path: it is taken whatever the axis", ENTRIES,
