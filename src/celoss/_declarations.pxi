@@ -76,7 +76,8 @@ cdef extern from "simd/block_ops.h" nogil:
 
     cdef cppclass BlockOps[T]:
         void maximum(const Tile[T]*, T*, Py_ssize_t*, const int64_t*)
-        void exp_sum(const Tile[T]*, const Tile[T]*, const T*, const Py_ssize_t*, const int64_t*, T*, T*, Py_ssize_t, RowSums*)
+        void exp_sum(const Tile[T]*, const Tile[T]*, const T*, const Py_ssize_t*, const int64_t*, T*, T*, Py_ssize_t,
+                     const Tile[T]*, RowSums*)
         void log_rows(Py_ssize_t, const T*, const T*, const T*, RowSums*)
         void scale(const Tile[T]*, const Tile[T]*, const double*, const double*, const RowSums*, const double*, const int64_t*,
                    const double*)

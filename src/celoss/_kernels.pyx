@@ -386,7 +386,7 @@ cdef void run_rows(const Call* c, Py_ssize_t n, Py_ssize_t outer, Py_ssize_t inn
     elif c.operation == ZERO_ONE:
         zero_one_rows(c, n, &x, &q, r)
     else:
-        activation_rows(c, &x, &g, g.at == memory, ahead, r)
+        activation_rows(c, &x, &g, g.at != memory, ahead, r)
     if c.g.at != NULL and g.at == memory:
         where = matrix_at(&c.g, outer, inner)
         ops_of(kind).store_tile(&g, &where)
@@ -422,7 +422,7 @@ cdef void cross_entropy_rows(const Call* c, Py_ssize_t n, const Tile[real]* x, c
     # 3. Exponentials, and their sum without the maximum. 4. The logarithm.
     if c.soft:
         memcpy(x_target, m, <size_t>x.rows * sizeof(real))
-    ops.exp_sum(x, &e, m, r.where, target, x_target, e_target, ahead, &r.sums)
+    ops.exp_sum(x, &e, m, r.where, target, x_target, e_target, ahead, &e, &r.sums)
     ops.log_rows(x.rows, m, x_target, e_target, &r.sums)
 
     # 5. The loss with all options, and the gradient.

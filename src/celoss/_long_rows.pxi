@@ -93,7 +93,7 @@ cdef void run_piece(const LongRows* job, Py_ssize_t block, char* scratch, real* 
                 piece.gap_low = r.blend.gap_low[0]
         if not stored:
             e.at = NULL
-        ops.exp_sum(&x, &e, m, &piece.where, NULL, NULL, NULL, 0, &r.sums)
+        ops.exp_sum(&x, &e, m, &piece.where, NULL, NULL, NULL, 0, &e, &r.sums)
         piece.rest = r.sums.rest[0]
         if real is double:
             piece.rest_low = r.sums.rest_low[0]  # stays 0 for float32, which has none
@@ -108,7 +108,7 @@ cdef void run_piece(const LongRows* job, Py_ssize_t block, char* scratch, real* 
             ops.store_tile(&e, &where)
         return
     if not stored:
-        ops.exp_sum(&x, &e, m, &piece.where, NULL, NULL, NULL, 0, &r.sums)
+        ops.exp_sum(&x, &e, m, &piece.where, NULL, NULL, NULL, 0, &e, &r.sums)
     r.sums.inverse[0] = row.inverse
     r.sums.inverse_low[0] = row.inverse_low
     r.results.coefficient[0] = row.coefficient
@@ -174,7 +174,7 @@ cdef double end_long_row(LongRows* job, Py_ssize_t n, Rows* r, real x_target, re
     one.at = &x_target
     (<real*>r.x_target)[0] = x_target
     r.where[0] = -1
-    ops.exp_sum(&one, &one, &m, r.where, NULL, NULL, NULL, 0, &r.sums)
+    ops.exp_sum(&one, &one, &m, r.where, NULL, NULL, NULL, 0, &one, &r.sums)
     (<real*>r.e_target)[0] = one.at[0]
     r.sums.rest[0] = row.rest
     r.sums.rest_low[0] = row.rest_low

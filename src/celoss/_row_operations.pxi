@@ -69,19 +69,20 @@ cdef void brier_rows(const Call* c, Py_ssize_t n, const Tile[real]* x, const Til
         ops.put(g, r.target, r.brier.at_target)
 
 
-cdef void activation_rows(const Call* c, const Tile[real]* x, const Tile[real]* g, bint scratch, Py_ssize_t ahead,
+cdef void activation_rows(const Call* c, const Tile[real]* x, const Tile[real]* g, bint direct, Py_ssize_t ahead,
                           Rows* r) noexcept nogil:
-    """softmax or log_softmax in g, which may be in scratch; or logsumexp where losses are put."""
+    """softmax or log_softmax in g, which is in the user's array if `direct`; or logsumexp where losses are put."""
     cdef const BlockOps[real]* ops = ops_of(x.at)
     cdef real* m = <real*>r.maximum
     cdef double* sum = r.results.loss
-    cdef Tile[real] e = g[0]
+    cdef Tile[real] e = g[0], result = g[0]
     cdef Py_ssize_t i
-    # log_softmax has no use for the exponentials, but where they are put its result will soon be written.
-    if c.operation == LOGSUMEXP or (c.operation == LOG_SOFTMAX and (scratch or g.at == x.at)):
+    if c.operation != SOFTMAX:
         e.at = NULL
+    if not direct:
+        result.at = NULL
     ops.maximum(x, m, r.where, NULL)
-    ops.exp_sum(x, &e, m, r.where, NULL, NULL, NULL, ahead, &r.sums)
+    ops.exp_sum(x, &e, m, r.where, NULL, NULL, NULL, ahead, &result, &r.sums)
     ops.log_rows(x.rows, m, m, m, &r.sums)
     if c.operation == LOGSUMEXP:
         for i in range(x.rows):

@@ -165,7 +165,7 @@ CELOSS_INLINE ptrdiff_t exp_of_group(const T* x, T* e, ptrdiff_t classes, const 
 template <class T, bool STORE, bool SHIFTED>
 double row_exp_sum(const T* x, T* e, ptrdiff_t classes, T m, T unit, ptrdiff_t where,
                    const RowScale<typename VectorOf<T>::V>& row, ptrdiff_t* maxima, double* low, const T* next_x,
-                   const T* next_e) {
+                   const T* next_g) {
     typedef typename VectorOf<T>::V V;
     constexpr int W = lanes_of<T>();
     ExpSum<T> sum;
@@ -174,8 +174,8 @@ double row_exp_sum(const T* x, T* e, ptrdiff_t classes, T m, T unit, ptrdiff_t w
         T* to = STORE ? e + j : e;
         if (next_x)
             for (int k = 0; k < GROUP; ++k) prefetch(next_x + j + k * W);
-        if (STORE && next_e)
-            for (int k = 0; k < GROUP; ++k) prefetch(next_e + j + k * W);
+        if (next_g)
+            for (int k = 0; k < GROUP; ++k) prefetch(next_g + j + k * W);
         if (j == where) {
             *maxima = exp_of_group<T, SHIFTED, true>(x + j, to, classes - j, row, m, unit, sum);
         } else if (j + GROUP * W <= classes) {
@@ -418,7 +418,7 @@ template <class T> struct BlockScale {
 
 template <class T>
 void exp_sum(const Tile<T>* x, const Tile<T>* e, const T* m, const ptrdiff_t* where, const int64_t* target, T* x_t, T* e_t,
-             ptrdiff_t ahead, RowSums* sums) {
+             ptrdiff_t ahead, const Tile<T>* g, RowSums* sums) {
     if (x->class_stride != 1) {
         const auto lanes = e->at    ? target ? lanes_exp_sum<T, true, true> : lanes_exp_sum<T, true, false>
                            : target ? lanes_exp_sum<T, false, true>
@@ -435,14 +435,14 @@ void exp_sum(const Tile<T>* x, const Tile<T>* e, const T* m, const ptrdiff_t* wh
         const RowScale<V> row = scale.row(i);
         const ptrdiff_t t = target ? (ptrdiff_t)target[i] : 0;
         T* to = e->at ? e->at + i * e->row_stride : room;
-        const T* next_e = next_x && e->at && e->at != x->at ? to + x->rows * e->row_stride : nullptr;
+        const T* next_g = next_x && g->at && g->at != x->at ? g->at + (i + x->rows) * g->row_stride : nullptr;
         const auto row_sum = e->at ? scale.shift[i] != 0 ? row_exp_sum<T, true, true> : row_exp_sum<T, true, false>
                              : scale.shift[i] != 0 ? row_exp_sum<T, false, true>
                                                    : row_exp_sum<T, false, false>;
         if (target) x_t[i] = from[t];
         ptrdiff_t maxima;
         sums->rest[i] =
-            row_sum(from, to, x->classes, m[i], scale.unit[i], where[i], row, &maxima, sums->rest_low + i, next_x, next_e);
+            row_sum(from, to, x->classes, m[i], scale.unit[i], where[i], row, &maxima, sums->rest_low + i, next_x, next_g);
         if (target && e->at) e_t[i] = to[t];
         if (where[i] >= 0 && maxima > 1) sums->rest[i] += (double)(maxima - 1) * sums->unit[i];  // the others among them
     }

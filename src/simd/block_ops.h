@@ -125,9 +125,10 @@ template <class T> struct BlockOps {
     // So loss_i = (m_i - x_it) + log(1 + rest_i / unit_i) and p_ij = e_ij / (unit_i + rest_i). NaN or +inf: rest or unit is NaN.
     // where_i < 0: the row is a piece without the maximum; nothing is left out of its sum.
     // target: also x_t and e_t at target_i (e_t only if e is stored).
-    // While it computes, the `ahead` rows behind the block are fetched into the cache.
+    // While it computes, the `ahead` rows behind x and g are fetched into the cache. g is where the rows' result will be
+    // written: e, another place, or nowhere.
     void (*exp_sum)(const Tile<T>* x, const Tile<T>* e, const T* m, const ptrdiff_t* where, const int64_t* target, T* x_t, T* e_t,
-                    ptrdiff_t ahead, RowSums* sums);
+                    ptrdiff_t ahead, const Tile<T>* g, RowSums* sums);
 
     // For n rows with maximum m, and logit x_t and exponential e_t at the target: log_sum, inverse, nll and miss.
     void (*log_rows)(ptrdiff_t n, const T* m, const T* x_t, const T* e_t, RowSums* sums);

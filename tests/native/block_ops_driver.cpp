@@ -107,10 +107,10 @@ template <class T> void run_tile(const BlockOps<T>& ops, ptrdiff_t rows, ptrdiff
     static BrierRows brier;
 
     ops.maximum(&x, m, where, target);
-    ops.exp_sum(&x, &nowhere, m, where, nullptr, nullptr, nullptr, 0, &sums);
-    ops.exp_sum(&x, &nowhere, m, where, target, x_t, e_t, 0, &sums);
-    ops.exp_sum(&x, &e, m, where, nullptr, nullptr, nullptr, 0, &sums);
-    ops.exp_sum(&x, &e, m, where, target, x_t, e_t, 0, &sums);
+    ops.exp_sum(&x, &nowhere, m, where, nullptr, nullptr, nullptr, 0, &nowhere, &sums);
+    ops.exp_sum(&x, &nowhere, m, where, target, x_t, e_t, 0, &nowhere, &sums);
+    ops.exp_sum(&x, &e, m, where, nullptr, nullptr, nullptr, 0, &e, &sums);
+    ops.exp_sum(&x, &e, m, where, target, x_t, e_t, 0, &e, &sums);
     ops.log_rows(rows, m, x_t, e_t, &sums);
     for (const T* probabilities : {(const T*)nullptr, q})
         for (const double* weights : {(const double*)nullptr, w}) {
