@@ -6,10 +6,10 @@ for some thousand inputs and against long double for millions (slow; a sample in
 
 import math
 
-import elementary
+import probes
 import numpy as np
 import pytest
-from elementary import CASES, F32, F64, FUNCTIONS
+from probes import CASES, F32, F64, FUNCTIONS
 from truth import needs_wide
 
 from celoss import _kernels
@@ -45,7 +45,7 @@ def numbers(text):
 
 
 def limit(name, dtype):
-    return float(elementary.stated_in_sources()[name, dtype].ulp)
+    return float(probes.stated_in_sources()[name, dtype].ulp)
 
 
 def check(name, arguments, most, exact=None):
@@ -95,13 +95,13 @@ def in_many_digits():
             chunks = function.sample(600, F64, np.random.default_rng(2))
             x = numbers(HARD_EXP)
             if function.lowest:
-                chunks.append(elementary.full(x, np.maximum(x, 0)))
+                chunks.append(probes.full(x, np.maximum(x, 0)))
             elif function.interval:
                 chunks.append(function.arguments(np.clip(-np.abs(x), *function.interval[F64])))
             else:
                 ratio = numbers(HARD_LOG1P)
                 chunks.append((ratio * 2.0**64, np.full(len(ratio), 2.0**64), 0 * ratio, 0 * ratio))
-            exact = elementary.digits_of(function)
+            exact = probes.digits_of(function)
             made[name] = [(arguments, exact(*arguments)) for arguments in chunks]
         return made[name]
 
@@ -128,11 +128,11 @@ def test_long_double_is_truth_enough(name, in_many_digits):
 
 
 def test_sources_state_every_function():
-    assert set(elementary.stated_in_sources()) == set(CASES)
+    assert set(probes.stated_in_sources()) == set(CASES)
 
 
 def test_docs_state_what_the_sources_state():
-    assert elementary.stated_in_docs() == elementary.stated_in_sources()
+    assert probes.stated_in_docs() == probes.stated_in_sources()
 
 
 @CASE
@@ -145,10 +145,10 @@ def test_the_worst_input_gives_the_stated_error(name, dtype):
     for level, runs in _kernels.levels():
         if runs:
             _kernels.use_level(level)
-            errors.append(float(FUNCTIONS[name].error(*elementary.worst_input(name, dtype))[0]))
+            errors.append(float(FUNCTIONS[name].error(*probes.worst_input(name, dtype))[0]))
     _kernels.use_level(before)
     worst = max(errors)
-    text = elementary.stated_in_sources()[name, dtype].ulp
+    text = probes.stated_in_sources()[name, dtype].ulp
     step = 0.001 if "." in text else 1
     assert step * (math.ceil(worst / step) - 1.5) < float(text) < step * (math.ceil(worst / step) + 0.5), errors
 
@@ -159,10 +159,10 @@ def test_the_worst_input_gives_the_stated_error(name, dtype):
 @pytest.mark.parametrize("dtype", [F32, F64])
 def test_ends_of_exp(dtype, level):
     def value(x, m):
-        return _kernels.elementary("exp", np.array([x], dtype), m)[0][0]
+        return _kernels.probe("exp", np.array([x], dtype), m)[0][0]
 
-    one = dtype.type(2) ** elementary.HEADROOM[dtype]
-    lowest, tiny = elementary.LOWEST[dtype], np.finfo(dtype).smallest_subnormal
+    one = dtype.type(2) ** probes.HEADROOM[dtype]
+    lowest, tiny = probes.LOWEST[dtype], np.finfo(dtype).smallest_subnormal
     for m in (0.0, -0.0, tiny, -tiny):
         assert value(-0.0, m) == value(0.0, m) == value(tiny, m) == value(-tiny, m) == one
     for m in (0.0, 1e4, -1e4, 100.0, -200.0):
@@ -175,12 +175,12 @@ def test_ends_of_exp(dtype, level):
 def test_ends_of_log1p(level):
     rest = np.array([0.0, np.inf, np.nan, 1.0])
     unit = np.array([1.0, 1.0, 1.0, np.nan])
-    np.testing.assert_array_equal(_kernels.elementary("log1p_ratio", rest, unit)[0], [0.0, np.nan, np.nan, np.nan])
+    np.testing.assert_array_equal(_kernels.probe("log1p_ratio", rest, unit)[0], [0.0, np.nan, np.nan, np.nan])
     for dtype in (F32, F64):
         z = np.array([0.0, -0.0, np.inf, -np.inf, np.nan], dtype)
-        unit = 2.0 ** elementary.HEADROOM[dtype]
+        unit = 2.0 ** probes.HEADROOM[dtype]
         for name, at_zero in (("log1p_of_exp", math.log(2)), ("less_likely", 0.5)):
-            value, error = np.array(_kernels.elementary(name, z), np.float64) / unit
+            value, error = np.array(_kernels.probe(name, z), np.float64) / unit
             value[:2] += error[:2]
             np.testing.assert_allclose(value[:2], at_zero, rtol=2 * np.finfo(dtype).eps)
             np.testing.assert_array_equal(value[2:], [0, 0, np.nan])
@@ -188,6 +188,6 @@ def test_ends_of_log1p(level):
 
 def test_what_does_not_exist_is_said():
     with pytest.raises(KeyError, match="sine"):
-        _kernels.elementary("sine", np.zeros(1))
+        _kernels.probe("sine", np.zeros(1))
     with pytest.raises(TypeError, match="log1p_ratio does not exist in float32"):
-        _kernels.elementary("log1p_ratio", np.zeros(1, np.float32))
+        _kernels.probe("log1p_ratio", np.zeros(1, np.float32))

@@ -28,15 +28,24 @@ def compiled():
     return {
         name: [(p.name, p.default) for p in inspect.signature(function).parameters.values()]
         for name, function in vars(_kernels).items()
-        if not name.startswith("_") and callable(function)
+        if not name.startswith("_") and callable(function) and not inspect.isclass(function)
     }
 
 
 def test_names():
     assert set(stubs()) == set(compiled())
-    assert {"cross_entropy", "binary_loss", "row_activation", "levels"} <= set(stubs())
+    assert {"loss_of_rows", "loss_of_scores", "activation_of_rows", "levels"} <= set(stubs())
 
 
 @pytest.mark.parametrize("name", sorted(stubs()))
 def test_arguments(name):
     assert stubs()[name] == compiled()[name]
+
+
+def test_enums():
+    """The members of each enum, with their values."""
+    classes = [node for node in ast.parse(STUBS.read_text(encoding="utf-8")).body if isinstance(node, ast.ClassDef)]
+    assert {node.name for node in classes} == {name for name, found in vars(_kernels).items() if inspect.isclass(found)}
+    for node in classes:
+        told = {line.targets[0].id: line.value.value for line in node.body}
+        assert told == {member.name: int(member) for member in getattr(_kernels, node.name)}, node.name

@@ -1,4 +1,4 @@
-"""Every check of an argument, and every message about one. Imports NumPy only.
+"""Every check of an argument, and every message about one.
 
 The functions here bring what a user may pass into the one form that the kernels take, or raise: TypeError for a kind of
 thing that can never work, ValueError for a value or a shape, IndexError for a target out of range. Each message says what
@@ -14,14 +14,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from celoss._kernels import STORAGES, Operation, Reduction
+
 Array = NDArray[Any]
 
-REDUCTIONS = {"none": 0, "mean": 1, "sum": 2}
-MOST_THREADS = 1024  # more help nobody, and a slip of the hand in a number should not start them
+REDUCTIONS = {reduction.name.lower(): reduction for reduction in Reduction}
+MOST_THREADS = 1024  # nobody has more cores, and a slip of the hand in a number should not start them
 
-# How logits are stored: the codes of `Storage` in src/simd/block_ops.h.
-FLOAT32, FLOAT64, FLOAT16, BFLOAT16 = 0, 1, 2, 3
-_STORAGE = {"float32": FLOAT32, "float64": FLOAT64, "float16": FLOAT16, "bfloat16": BFLOAT16}
+# How logits are stored.
+_STORAGE = {name: STORAGES[name] for name in ("float32", "float64", "float16", "bfloat16")}
+FLOAT64, BFLOAT16 = _STORAGE["float64"], _STORAGE["bfloat16"]
 
 
 # NumPy makes up the name of a dtype at every look, which takes 4 microseconds.
@@ -30,8 +32,8 @@ def _name(dtype: np.dtype[Any]) -> str:
     return dtype.name
 
 
-class CrossEntropyArguments(NamedTuple):
-    """Arguments of `_kernels.cross_entropy`, in its order."""
+class RowArguments(NamedTuple):
+    """What the kernel is told of a loss of rows."""
 
     logits: Array
     storage: int
@@ -46,7 +48,6 @@ class CrossEntropyArguments(NamedTuple):
     reduction: int
     normalizer: float
     upstream: float | NDArray[np.float64] | None
-    want_grad: bool
     out: Array | None
     row_loss: Array | None
     n_threads: int
@@ -190,7 +191,7 @@ def as_class_weight(weight: ArrayLike | None, classes: int) -> NDArray[np.float6
     array = _as_weights(weight, "weight")
     if array.shape != (classes,):
         raise ValueError(f"weight has shape {array.shape}; expected ({classes},), one weight for each class")
-    return array
+    return np.ascontiguousarray(array)
 
 
 def as_sample_weight(value: ArrayLike | None, shape: tuple[int, ...], name: str = "sample_weight") -> NDArray[np.float64] | None:
@@ -349,21 +350,22 @@ def as_out(out: Any, logits: Array, given: Array, others: dict[str, Any], name: 
     return out
 
 
-def cross_entropy_arguments(
+def row_arguments(
+    operation: Operation,
     logits: Any,
     target: Any,
     axis: Any,
+    ignore_index: Any,
     weight: Any,
     sample_weight: Any,
-    ignore_index: Any,
     label_smoothing: Any,
     reduction: Any,
     normalizer: Any,
     n_threads: Any,
     want_grad: bool,
-    grad_output: Any = None,
-    out: Any = None,
-) -> tuple[CrossEntropyArguments, Array | None]:
+    grad_output: Any,
+    out: Any,
+) -> tuple[RowArguments, Array | None]:
     """Check everything; the kernel's arguments, and the gradient in the dtype that the user sees."""
     given = as_array(logits, "logits")
     x, storage = as_logits(given)
@@ -376,6 +378,8 @@ def cross_entropy_arguments(
     if classes == 0 and np.prod(rows, dtype=np.int64) > 0:
         raise ValueError(f"logits of shape {x.shape} have no class along axis {axis}")
     class_weight = as_class_weight(weight, classes)
+    if operation == Operation.BRIER and weight is not None and probabilities is not None:
+        raise ValueError("weight needs class indices: probabilities have no one class whose weight counts")
     row_weight = as_sample_weight(sample_weight, rows)
     upstream = as_upstream(grad_output, rows, reduction) if want_grad else None
     grad = None
@@ -383,7 +387,7 @@ def cross_entropy_arguments(
         others = {"target": target, "weight": weight, "sample_weight": sample_weight, "grad_output": grad_output}
         grad = np.empty(x.shape, x.dtype) if out is None else as_out(out, x, given, others)
     row_loss = np.empty(rows, np.float64 if storage == FLOAT64 else np.float32) if reduction == REDUCTIONS["none"] else None
-    arguments = CrossEntropyArguments(
+    arguments = RowArguments(
         logits=as_bits(x, storage),
         storage=storage,
         axis=axis,
@@ -397,7 +401,6 @@ def cross_entropy_arguments(
         reduction=reduction,
         normalizer=as_normalizer(normalizer),
         upstream=upstream,
-        want_grad=want_grad,
         out=None if grad is None else as_bits(grad, storage),
         row_loss=row_loss,
         n_threads=as_n_threads(n_threads),
@@ -417,12 +420,8 @@ def activation_arguments(x: Any, axis: Any, out: Any, of_rows: bool = True) -> t
     return array, storage, axis, result
 
 
-# How integer labels are stored: the codes of `LabelStorage` in src/simd/block_ops.h.
-_LABEL_STORAGE = {"int8": 4, "uint8": 5, "bool": 5, "int32": 6, "int64": 7}
-
-
-class BinaryArguments(NamedTuple):
-    """Arguments of `_kernels.binary_loss` behind the first, in its order."""
+class ScoreArguments(NamedTuple):
+    """What the kernel is told of a loss of scores."""
 
     logits: Array
     storage: int
@@ -436,7 +435,6 @@ class BinaryArguments(NamedTuple):
     reduction: int
     normalizer: float
     upstream: float | NDArray[np.float64] | None
-    want_grad: bool
     out: Array | None
     loss: Array | None
     n_threads: int
@@ -487,13 +485,13 @@ def _readable(array: Array) -> tuple[Array, int]:
         array = array.astype(array.dtype.newbyteorder("="))
     if array.dtype.kind == "b":
         array = array.view(np.uint8)
-    storage = _STORAGE.get(_name(array.dtype), _LABEL_STORAGE.get(_name(array.dtype)))
+    storage = STORAGES.get(_name(array.dtype))
     if storage is None:
         array, storage = array.astype(np.float64), FLOAT64
     return as_bits(array, storage), storage
 
 
-def binary_arguments(
+def score_arguments(
     logits: Any,
     target: Any,
     weight: Any,
@@ -503,9 +501,9 @@ def binary_arguments(
     normalizer: Any,
     n_threads: Any,
     want_grad: bool,
-    grad_output: Any = None,
-    out: Any = None,
-) -> tuple[BinaryArguments, Array | None]:
+    grad_output: Any,
+    out: Any,
+) -> tuple[ScoreArguments, Array | None]:
     """Check everything; the kernel's arguments, and the gradient in the dtype that the user sees."""
     given = as_array(logits, "logits")
     z, storage = as_logits(given)
@@ -518,7 +516,7 @@ def binary_arguments(
     losses = np.empty(z.shape, np.float64 if storage == FLOAT64 else np.float32) if code == REDUCTIONS["none"] else None
     weights, weight_storage = as_element_weight(weight, z.shape, "weight")
     positive, positive_storage = as_element_weight(pos_weight, z.shape, "pos_weight")
-    arguments = BinaryArguments(
+    arguments = ScoreArguments(
         logits=as_bits(z, storage),
         storage=storage,
         target=y,
@@ -531,7 +529,6 @@ def binary_arguments(
         reduction=code,
         normalizer=as_normalizer(normalizer),
         upstream=as_upstream(grad_output, z.shape, code) if want_grad else None,
-        want_grad=want_grad,
         out=None if grad is None else as_bits(grad, storage),
         loss=losses,
         n_threads=as_n_threads(n_threads),

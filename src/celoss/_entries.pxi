@@ -1,126 +1,169 @@
-# The entries of cross-entropy from Python, and the checks and layouts of arrays that all entries share. Included by
-# _kernels.pyx.
+# Everything that Python calls: each entry looks at its arguments, fills a call, and runs it. Included by _kernels.pyx, whose
+# names it uses, and those of _long_rows.pxi and _scores.pxi.
 #
-# `plain_cross_entropy` is the short path of the usual call: it looks at the arguments itself (Python would take 20 times as
-# long), and allocates. `cross_entropy` is the general path, on arguments that `_arguments` has checked. Both fill a Call and
-# run it.
+# There are two ways in. The `plain_...` are the short paths of the usual calls: they look at the arguments themselves (Python
+# would take 20 times as long), allocate, and return None where anything is unusual. The others are the general paths, on
+# arguments that `_arguments` has checked.
+
+cpdef enum Reduction:
+    NONE = 0
+    MEAN = 1
+    SUM = 2
+
+cdef enum:
+    # Up to so many numbers a call is over before another thread could have used the interpreter's lock.
+    SMALL_CALL = 4096
+
+# How arrays are stored, by the names of their dtypes (bool is uint8).
+STORAGES = {
+    "float32": STORED_FLOAT32, "float64": STORED_FLOAT64, "float16": STORED_FLOAT16, "bfloat16": STORED_BFLOAT16,
+    "int8": STORED_INT8, "uint8": STORED_UINT8, "bool": STORED_UINT8, "int32": STORED_INT32, "int64": STORED_INT64,
+}
+
+
+# ---- into the kernels and back ---------------------------------------------------------------------------------------------
+
+ctypedef bint (*Work)(void* call, int limit, double* loss) noexcept nogil
+
+
+cdef double run_unlocked(Work work, void* call, Py_ssize_t numbers, int limit) except? -1:
+    """Run a filled call; the sum of its losses. Other threads of the interpreter run meanwhile, unless it is over at once."""
+    cdef double loss = 0
+    cdef bint enough
+    if limit < 1:
+        limit = thread_limit.load()
+    if numbers <= SMALL_CALL:
+        enough = work(call, limit, &loss)
+    else:
+        with nogil:
+            enough = work(call, limit, &loss)
+    if not enough:
+        raise MemoryError("celoss could not allocate its scratch memory")
+    return loss
+
+
+cdef struct LossCall:
+    # A call of rows, and how their losses become one.
+    Call rows
+    int reduction                   # a Reduction
+    double normalizer               # in place of the mean's denominator, or 0
+    double upstream
+
+
+cdef void begin(LossCall* call, int operation, Py_ssize_t rows, Py_ssize_t classes) noexcept:
+    """A call without arrays and options."""
+    cdef Call* c = &call.rows
+    call.reduction = NONE
+    call.normalizer = 0
+    call.upstream = 1
+    c.does = &operations[operation]
+    c.rows = rows
+    c.classes = classes
+    c.inner_rows = max(rows, <Py_ssize_t>1)
+    c.x.at = NULL
+    c.g.at = NULL
+    c.q.at = NULL
+    c.target = NULL
+    c.target_size = 8
+    c.ignore_index = 0
+    c.options.sample_weight = NULL
+    c.options.upstream = NULL
+    c.options.class_weight = NULL
+    c.options.factor = 1
+    c.options.probabilities = False
+    set_smoothing(&c.options, 0, classes)
+    c.ignore_all = False
+    c.row_loss = NULL
+    c.bad_row.store(-1)
+
+
+cdef double denominator(Call* c) noexcept nogil:
+    """What the mean is divided by: the one place. Sum of s_n w_t over the rows that count; of s_n for probabilities."""
+    cdef RowOptions options
+    cdef int64_t target[CELOSS_BLOCK_ROWS]
+    cdef const int64_t* targets = NULL
+    cdef Py_ssize_t n = 0, rows
+    # Of all blocks before, and of this one: a sum of sums drifts less.
+    cdef double total = 0
+    if c.options.class_weight == NULL and c.options.sample_weight == NULL:
+        if c.options.probabilities:
+            return <double>c.rows
+        if c.target_size == 8:
+            return <double>table.count_other_than_i64(<const int64_t*>c.target, c.rows, c.ignore_index)
+        return <double>table.count_other_than_i32(<const int32_t*>c.target, c.rows, c.ignore_index)
+    if c.target != NULL:
+        targets = target
+    while n < c.rows:
+        rows = min(<Py_ssize_t>CELOSS_BLOCK_ROWS, c.rows - n)
+        if targets != NULL and read_targets(c, n, rows, target) & SEEN_OUT_OF_RANGE:
+            c.bad_row.store(n)
+            return 0
+        options = options_of_rows(c, n, 0)
+        total += table.sum_of_weights(rows, targets, &options)
+        n += rows
+    return total
+
+
+cdef bint run_rows(Call* c, int limit, double* loss) noexcept nogil:
+    if c.classes >> 48:
+        return False  # a broadcast row, longer than any memory: sizes of scratch would overflow
+    return run_long_rows(c, limit, loss) if are_long_rows(c) and not c.ignore_all else run_blocks(c, limit, loss)
+
+
+cdef bint run_loss(void* loss_call, int limit, double* loss) noexcept nogil:
+    cdef LossCall* call = <LossCall*>loss_call
+    cdef Call* c = &call.rows
+    cdef double divisor = 1
+    cdef bint enough
+    if call.reduction == MEAN:
+        divisor = call.normalizer if call.normalizer > 0 else denominator(c)
+        if c.bad_row.load() >= 0:
+            return True
+        if divisor == 0:
+            c.ignore_all = True
+            enough = c.g.at == NULL or run_rows(c, limit, loss)
+            loss[0] = NAN
+            return enough
+    c.options.factor = call.upstream / divisor
+    enough = run_rows(c, limit, loss)
+    loss[0] /= divisor
+    return enough
+
+
+cdef object loss_of(LossCall* call, object row_loss, object grad, int limit):
+    """Run a filled call. Its loss, or with a gradient (loss, gradient); an int is the row of a target out of range."""
+    cdef double loss = run_unlocked(run_loss, call, call.rows.rows * call.rows.classes, limit)
+    if call.rows.bad_row.load() >= 0:
+        return call.rows.bad_row.load()
+    result = loss if call.reduction != NONE else row_loss
+    return result if grad is None else (result, grad)
+
+
+# ---- plain arrays: C-contiguous, aligned, in native byte order ---------------------------------------------------------------
 
 cdef inline bint is_plain(cnp.ndarray a) noexcept:
     return cnp.PyArray_IS_C_CONTIGUOUS(a) and cnp.PyArray_ISBEHAVED_RO(a)
 
 
-cdef int reduction_named(str name):
-    """The Reduction of this name, or -1."""
-    if name == "mean":
-        return MEAN
-    if name == "sum":
-        return SUM
-    return NONE if name == "none" else -1
+cdef inline bint is_plain_scores(object x) noexcept:
+    """Whether x is a plain array of float32 or float64."""
+    cdef int kind
+    if not cnp.PyArray_CheckExact(x):
+        return False
+    kind = cnp.PyArray_TYPE(<cnp.ndarray>x)
+    return (kind == cnp.NPY_FLOAT32 or kind == cnp.NPY_FLOAT64) and is_plain(<cnp.ndarray>x)
 
 
-def plain_cross_entropy(int operation, logits, target, axis, weight, sample_weight, ignore_index, label_smoothing, reduction,
-                        normalizer, n_threads, bint want_grad, grad_output, out):
-    """The path without detours: plain arrays, and of the options those of all rows. None where anything is unusual."""
-    cdef cnp.ndarray x, y, g, w
-    cdef Call c
-    cdef int kind, target_kind, reduce_by
-    cdef cnp.npy_intp* shape
-    cdef object row_loss = None
-    cdef double smoothing, divisor = 0
-    if (sample_weight is not None or n_threads is not None or grad_output is not None or type(reduction) is not str
-            or type(ignore_index) is not int or type(axis) is not int or axis != -1 or type(label_smoothing) is not float):
-        return None
-    smoothing = label_smoothing
-    if not 0 <= smoothing <= 1:
-        return None
-    if normalizer is not None:
-        if type(normalizer) is not float or not 0 < <double>normalizer < INFINITY:
-            return None
-        divisor = normalizer
-    reduce_by = reduction_named(reduction)
-    if reduce_by < 0 or not cnp.PyArray_CheckExact(logits) or not cnp.PyArray_CheckExact(target):
-        return None
-    x = <cnp.ndarray>logits
-    y = <cnp.ndarray>target
-    kind = cnp.PyArray_TYPE(x)
-    target_kind = cnp.PyArray_TYPE(y)
-    if (cnp.PyArray_NDIM(x) != 2 or cnp.PyArray_NDIM(y) != 1 or (kind != cnp.NPY_FLOAT32 and kind != cnp.NPY_FLOAT64)
-            or not is_plain(x) or not is_plain(y)):
-        return None
-    if target_kind == cnp.NPY_INT64:
-        c.target_size = 8
-    elif target_kind == cnp.NPY_INT32:
-        c.target_size = 4
-    else:
-        return None
-    shape = cnp.PyArray_DIMS(x)
-    c.rows = shape[0]
-    c.classes = shape[1]
-    c.operation = operation
-    if c.classes < 1 or cnp.PyArray_DIM(y, 0) != c.rows:
-        return None
-    c.options.class_weight = NULL
-    if weight is not None:
-        if not cnp.PyArray_CheckExact(weight):
-            return None
-        w = <cnp.ndarray>weight
-        if (cnp.PyArray_TYPE(w) != cnp.NPY_FLOAT64 or cnp.PyArray_NDIM(w) != 1 or cnp.PyArray_DIM(w, 0) != c.classes
-                or not is_plain(w) or not are_weights(<const double*>cnp.PyArray_DATA(w), c.classes)):
-            return None
-        c.options.class_weight = <const double*>cnp.PyArray_DATA(w)
-    grad = None
-    c.g.at = NULL
-    if want_grad:
-        if out is None:
-            grad = cnp.PyArray_EMPTY(2, shape, kind, 0)
-        else:
-            if not cnp.PyArray_CheckExact(out):
-                return None
-            grad = out
-            g = <cnp.ndarray>out
-            # Another buffer than the logits' might overlap it: the general path looks.
-            if (cnp.PyArray_TYPE(g) != kind or cnp.PyArray_NDIM(g) != 2 or not cnp.PyArray_IS_C_CONTIGUOUS(g)
-                    or not cnp.PyArray_ISBEHAVED(g) or cnp.PyArray_DIM(g, 0) != c.rows
-                    or cnp.PyArray_DIM(g, 1) != c.classes or not same_or_apart(x, g) or not apart(y, g)
-                    or (weight is not None and not apart(w, g))):
-                return None
-        c.g.at = <char*>cnp.PyArray_DATA(<cnp.ndarray>grad)
-    c.x.at = <char*>cnp.PyArray_DATA(x)
-    c.x.storage = STORED_FLOAT32 if kind == cnp.NPY_FLOAT32 else STORED_FLOAT64
-    c.x.class_stride = 4 if kind == cnp.NPY_FLOAT32 else 8
-    c.x.inner_stride = c.classes * c.x.class_stride
-    c.x.outer_stride = 0
-    c.x.outer_offsets = NULL
-    c.x.unaligned = False
-    c.g.storage = c.x.storage
-    c.g.class_stride = c.x.class_stride
-    c.g.inner_stride = c.x.inner_stride
-    c.g.outer_stride = 0
-    c.g.outer_offsets = NULL
-    c.g.unaligned = False
-    c.q.at = NULL
-    c.inner_rows = max(c.rows, <Py_ssize_t>1)
-    c.soft = False
-    c.target = <const char*>cnp.PyArray_DATA(y)
-    try:
-        c.ignore_index = ignore_index
-    except OverflowError:
-        return None
-    c.options.sample_weight = NULL
-    c.options.upstream = NULL
-    set_smoothing(&c, smoothing)
-    c.row_loss = NULL
-    if reduce_by == NONE:
-        row_loss = cnp.PyArray_EMPTY(1, shape, kind, 0)
-        c.row_loss = <char*>cnp.PyArray_DATA(<cnp.ndarray>row_loss)
-        c.row_loss_size = 4 if kind == cnp.NPY_FLOAT32 else 8
-    return run(&c, reduce_by, divisor, 1.0, row_loss, grad, thread_limit.load())
+cdef inline int plain_storage(cnp.ndarray x) noexcept:
+    return STORED_FLOAT32 if cnp.PyArray_TYPE(x) == cnp.NPY_FLOAT32 else STORED_FLOAT64
 
 
-cdef bint are_weights(const double* weight, Py_ssize_t n) noexcept:
-    cdef Py_ssize_t i
-    for i in range(n):
-        if not 0 <= weight[i] < INFINITY:
+cdef inline bint same_shape(cnp.ndarray a, cnp.ndarray b) noexcept:
+    cdef int d
+    if cnp.PyArray_NDIM(a) != cnp.PyArray_NDIM(b):
+        return False
+    for d in range(cnp.PyArray_NDIM(a)):
+        if cnp.PyArray_DIM(a, d) != cnp.PyArray_DIM(b, d):
             return False
     return True
 
@@ -132,8 +175,168 @@ cdef inline bint apart(cnp.ndarray a, cnp.ndarray b) noexcept:
     return a_at + cnp.PyArray_NBYTES(a) <= b_at or b_at + cnp.PyArray_NBYTES(b) <= a_at
 
 
-cdef inline bint same_or_apart(cnp.ndarray a, cnp.ndarray b) noexcept:
-    return cnp.PyArray_DATA(a) == cnp.PyArray_DATA(b) or apart(a, b)
+cdef inline object plain_result(cnp.ndarray x, object out):
+    """The array for a result like the plain array x: a fresh one, or `out` where it fits without a closer look; else None."""
+    cdef cnp.ndarray g
+    if out is None:
+        return cnp.PyArray_EMPTY(cnp.PyArray_NDIM(x), cnp.PyArray_DIMS(x), cnp.PyArray_TYPE(x), 0)
+    if not cnp.PyArray_CheckExact(out):
+        return None
+    g = <cnp.ndarray>out
+    # Another buffer than that of x might overlap it: the general path looks.
+    if (cnp.PyArray_TYPE(g) != cnp.PyArray_TYPE(x) or not same_shape(g, x) or not cnp.PyArray_IS_C_CONTIGUOUS(g)
+            or not cnp.PyArray_ISBEHAVED(g) or not (cnp.PyArray_DATA(g) == cnp.PyArray_DATA(x) or apart(g, x))):
+        return None
+    return g
+
+
+cdef inline void set_plain_layout(Layout* layout, cnp.ndarray a, Py_ssize_t classes) noexcept:
+    layout.at = <char*>cnp.PyArray_DATA(a)
+    layout.storage = plain_storage(a)
+    layout.class_stride = cnp.PyArray_ITEMSIZE(a)
+    layout.inner_stride = classes * layout.class_stride
+    layout.outer_stride = 0
+    layout.outer_offsets = NULL
+    layout.unaligned = False
+
+
+cdef bint are_weights(const double* weight, Py_ssize_t n) noexcept:
+    cdef Py_ssize_t i
+    for i in range(n):
+        if not 0 <= weight[i] < INFINITY:
+            return False
+    return True
+
+
+cdef inline int reduction_named(object name) noexcept:
+    """The Reduction of this name, or -1."""
+    if type(name) is not str:
+        return -1
+    if <str>name == "mean":
+        return MEAN
+    if <str>name == "sum":
+        return SUM
+    return NONE if <str>name == "none" else -1
+
+
+# ---- losses of rows ----------------------------------------------------------------------------------------------------------
+
+def plain_loss_of_rows(int operation, logits, target, axis, ignore_index, tuple options):
+    """A loss of plain arrays along the last axis, with the options of all rows; None where anything is unusual."""
+    cdef LossCall call
+    cdef Call* c = &call.rows
+    cdef cnp.ndarray x, y, w
+    cdef int target_kind
+    cdef object row_loss = None, grad = None
+    cdef double smoothing
+    weight, sample_weight, label_smoothing, reduction, normalizer, n_threads, want_grad, grad_output, out = options
+    if (sample_weight is not None or n_threads is not None or grad_output is not None or type(ignore_index) is not int
+            or type(axis) is not int or axis != -1 or type(label_smoothing) is not float):
+        return None
+    smoothing = label_smoothing
+    if not 0 <= smoothing <= 1 or not is_plain_scores(logits) or not cnp.PyArray_CheckExact(target):
+        return None
+    x = <cnp.ndarray>logits
+    y = <cnp.ndarray>target
+    target_kind = cnp.PyArray_TYPE(y)
+    if (cnp.PyArray_NDIM(x) != 2 or cnp.PyArray_NDIM(y) != 1 or cnp.PyArray_DIM(y, 0) != cnp.PyArray_DIM(x, 0)
+            or cnp.PyArray_DIM(x, 1) < 1 or not is_plain(y)
+            or not (target_kind == cnp.NPY_INT64 or target_kind == cnp.NPY_INT32)):
+        return None
+    begin(&call, operation, cnp.PyArray_DIM(x, 0), cnp.PyArray_DIM(x, 1))
+    call.reduction = reduction_named(reduction)
+    if call.reduction < 0:
+        return None
+    if normalizer is not None:
+        if type(normalizer) is not float or not 0 < <double>normalizer < INFINITY:
+            return None
+        call.normalizer = normalizer
+    set_plain_layout(&c.x, x, c.classes)
+    c.target = <const char*>cnp.PyArray_DATA(y)
+    c.target_size = 8 if target_kind == cnp.NPY_INT64 else 4
+    try:
+        c.ignore_index = ignore_index
+    except OverflowError:
+        return None
+    if weight is not None:
+        if not cnp.PyArray_CheckExact(weight):
+            return None
+        w = <cnp.ndarray>weight
+        if (cnp.PyArray_TYPE(w) != cnp.NPY_FLOAT64 or cnp.PyArray_NDIM(w) != 1 or cnp.PyArray_DIM(w, 0) != c.classes
+                or not is_plain(w) or not are_weights(<const double*>cnp.PyArray_DATA(w), c.classes)):
+            return None
+        c.options.class_weight = <const double*>cnp.PyArray_DATA(w)
+    set_smoothing(&c.options, smoothing, c.classes)
+    if want_grad:
+        grad = plain_result(x, out)
+        if grad is None or (out is not None and (not apart(y, <cnp.ndarray>grad)
+                                                 or (weight is not None and not apart(w, <cnp.ndarray>grad)))):
+            return None
+        set_plain_layout(&c.g, <cnp.ndarray>grad, c.classes)
+    if call.reduction == NONE:
+        row_loss = cnp.PyArray_EMPTY(1, cnp.PyArray_DIMS(x), cnp.PyArray_TYPE(x), 0)
+        c.row_loss = <char*>cnp.PyArray_DATA(<cnp.ndarray>row_loss)
+        c.row_loss_size = <int>cnp.PyArray_ITEMSIZE(x)
+    return loss_of(&call, row_loss, grad, 0)
+
+
+def loss_of_rows(int operation, arguments):
+    """A loss, or with a gradient (loss, gradient), on `_arguments.RowArguments`; an int is the row of a target out of range."""
+    cdef LossCall call
+    cdef Call* c = &call.rows
+    cdef cnp.ndarray array
+    keep = begin_with_layouts(
+        &call, operation, arguments.axis, arguments.logits, arguments.storage, arguments.out, arguments.probabilities,
+        arguments.probabilities_storage,
+    )
+    if arguments.target is not None:
+        array = arguments.target
+        c.target = <const char*>cnp.PyArray_DATA(array)
+        c.target_size = <int>array.itemsize
+        c.ignore_index = arguments.ignore_index
+    if arguments.weight is not None:
+        array = arguments.weight
+        c.options.class_weight = <const double*>cnp.PyArray_DATA(array)
+    if arguments.sample_weight is not None:
+        array = arguments.sample_weight
+        c.options.sample_weight = <const double*>cnp.PyArray_DATA(array)
+    if isinstance(arguments.upstream, float):
+        call.upstream = arguments.upstream
+    elif arguments.upstream is not None:
+        array = arguments.upstream
+        c.options.upstream = <const double*>cnp.PyArray_DATA(array)
+    set_smoothing(&c.options, arguments.label_smoothing, c.classes)
+    call.reduction = arguments.reduction
+    call.normalizer = arguments.normalizer
+    if arguments.row_loss is not None:
+        array = arguments.row_loss
+        c.row_loss = <char*>cnp.PyArray_DATA(array)
+        c.row_loss_size = <int>array.itemsize
+    return loss_of(&call, arguments.row_loss, arguments.out, arguments.n_threads)
+
+
+# ---- layouts of any arrays -----------------------------------------------------------------------------------------------------
+
+cdef object begin_with_layouts(LossCall* call, int operation, int axis, cnp.ndarray x, int storage, cnp.ndarray out,
+                               cnp.ndarray probabilities, int probabilities_storage):
+    """`begin` for these arrays; what has to outlive the call."""
+    cdef Call* c = &call.rows
+    cdef int inner_dims = inner_dimensions([a for a in (x, out, probabilities) if a is not None], axis)
+    dims = [d for d in range(x.ndim) if d != axis]
+    rows, inner_rows = 1, 1
+    for d in dims:
+        rows *= x.shape[d]
+    for d in dims[len(dims) - inner_dims:]:
+        inner_rows *= x.shape[d]
+    begin(call, operation, rows, max(<Py_ssize_t>x.shape[axis], <Py_ssize_t>1))  # no classes only where there are no rows
+    c.inner_rows = max(<Py_ssize_t>inner_rows, <Py_ssize_t>1)
+    keep = [set_layout(&c.x, x, storage, axis, inner_dims)]
+    if out is not None:
+        keep.append(set_layout(&c.g, out, storage, axis, inner_dims))
+    if probabilities is not None:
+        c.options.probabilities = True
+        keep.append(set_layout(&c.q, probabilities, probabilities_storage, axis, inner_dims))
+    return keep
 
 
 cdef object set_layout(Layout* layout, cnp.ndarray a, int storage, int axis, int inner_dims):
@@ -173,57 +376,243 @@ def inner_dimensions(arrays, int axis):
     return count
 
 
-def cross_entropy(cnp.ndarray logits, int storage, int axis, cnp.ndarray target, cnp.ndarray probabilities, int q_storage,
-                  weight, cnp.ndarray sample_weight, ignore_index, double smoothing, int reduction, double normalizer,
-                  upstream, bint want_grad, cnp.ndarray out, cnp.ndarray row_loss, int limit, int operation):
-    """The general path, on arguments that `_arguments.cross_entropy_arguments` has brought into this form."""
-    cdef Call c
-    arrays = [a for a in (logits, out, probabilities) if a is not None]
-    cdef int inner_dims = inner_dimensions(arrays, axis)
-    cdef double scalar_upstream = 1
-    cdef cnp.ndarray weight64 = None, row_upstream = None
-    keep = [set_layout(&c.x, logits, storage, axis, inner_dims)]
-    c.classes = logits.shape[axis]
-    c.operation = operation
-    c.rows = 1
-    for d in range(logits.ndim):
-        if d != axis:
-            c.rows *= logits.shape[d]
-    c.classes = max(c.classes, <Py_ssize_t>1)  # none only where there are no rows
-    c.inner_rows = 1
-    for d in [d for d in range(logits.ndim) if d != axis][logits.ndim - 1 - inner_dims:]:
-        c.inner_rows *= logits.shape[d]
-    c.inner_rows = max(c.inner_rows, <Py_ssize_t>1)
-    c.g.at = NULL
-    if want_grad:
-        keep.append(set_layout(&c.g, out, storage, axis, inner_dims))
-    c.soft = probabilities is not None
-    c.q.at = NULL
-    c.target = NULL
-    c.target_size = 8
-    c.ignore_index = 0
-    if c.soft:
-        keep.append(set_layout(&c.q, probabilities, q_storage, axis, inner_dims))
+# ---- activations of rows -------------------------------------------------------------------------------------------------------
+
+def plain_activation_of_rows(int operation, x, out):
+    """`activation_of_rows` along the last axis of a plain array, with nothing to check; None where anything is unusual."""
+    cdef LossCall call
+    cdef Call* c = &call.rows
+    cdef cnp.ndarray a, row_result
+    cdef int last
+    if not is_plain_scores(x):
+        return None
+    a = <cnp.ndarray>x
+    last = cnp.PyArray_NDIM(a) - 1
+    if last < 0 or cnp.PyArray_SIZE(a) == 0:
+        return None
+    begin(&call, operation, cnp.PyArray_SIZE(a) // cnp.PyArray_DIM(a, last), cnp.PyArray_DIM(a, last))
+    set_plain_layout(&c.x, a, c.classes)
+    if c.does.has_losses:
+        result = row_result = cnp.PyArray_EMPTY(last, cnp.PyArray_DIMS(a), cnp.PyArray_TYPE(a), 0)
+        c.row_loss = <char*>cnp.PyArray_DATA(row_result)
+        c.row_loss_size = <int>cnp.PyArray_ITEMSIZE(a)
     else:
-        c.target = <const char*>cnp.PyArray_DATA(target)
-        c.target_size = <int>target.itemsize
-        c.ignore_index = ignore_index
-    c.options.class_weight = NULL
-    if weight is not None:
-        weight64 = np.ascontiguousarray(weight, np.float64)
-        c.options.class_weight = <const double*>cnp.PyArray_DATA(weight64)
-    c.options.sample_weight = NULL
-    if sample_weight is not None:
-        c.options.sample_weight = <const double*>cnp.PyArray_DATA(sample_weight)
-    c.options.upstream = NULL
-    if isinstance(upstream, float):
-        scalar_upstream = upstream
-    elif upstream is not None:
-        row_upstream = upstream
-        c.options.upstream = <const double*>cnp.PyArray_DATA(row_upstream)
-    set_smoothing(&c, smoothing)
-    c.row_loss = NULL
-    if reduction == NONE:
-        c.row_loss = <char*>cnp.PyArray_DATA(row_loss)
-        c.row_loss_size = <int>row_loss.itemsize
-    return run(&c, reduction, normalizer, scalar_upstream, row_loss, out, limit if limit > 0 else thread_limit.load())
+        result = plain_result(a, out)
+        if result is None:
+            return None
+        set_plain_layout(&c.g, <cnp.ndarray>result, c.classes)
+    run_unlocked(run_loss, &call, c.rows * c.classes, 0)
+    return result
+
+
+def activation_of_rows(int operation, cnp.ndarray x, int storage, int axis, cnp.ndarray out, cnp.ndarray row_result):
+    """A result for each score into `out`, or for each row into `row_result` (contiguous)."""
+    cdef LossCall call
+    cdef Call* c = &call.rows
+    if x.size == 0:
+        return
+    keep = begin_with_layouts(&call, operation, axis, x, storage, out, None, 0)
+    if row_result is not None:
+        c.row_loss = <char*>cnp.PyArray_DATA(row_result)
+        c.row_loss_size = <int>row_result.itemsize
+    run_unlocked(run_loss, &call, c.rows * c.classes, 0)
+
+
+# ---- one score at a time -------------------------------------------------------------------------------------------------------
+
+cdef bint run_scores_call(void* call, int limit, double* loss) noexcept nogil:
+    return run_scores(<ScoresCall*>call, limit, loss)
+
+
+cdef void begin_scores(ScoresCall* s, int operation, Py_ssize_t count) noexcept:
+    """A call without arrays and options."""
+    s.operation = operation
+    s.count = count
+    s.keep = 1
+    s.keep_low = s.add = 0
+    s.factor = 1
+    s.loss = NULL
+    s.y.storage = s.weight.storage = s.pos_weight.storage = s.upstream.storage = s.out.storage = -1
+
+
+cdef void set_plain_operand(Operand* operand, cnp.ndarray a, int storage) noexcept:
+    operand.at = <char*>cnp.PyArray_DATA(a)
+    operand.storage = storage
+    operand.dims = 1
+    operand.shape[0] = max(cnp.PyArray_SIZE(a), <Py_ssize_t>1)
+    operand.stride[0] = cnp.PyArray_ITEMSIZE(a)
+
+
+cdef int set_operand(Operand* operand, cnp.ndarray a, int storage, list dims) except -1:
+    """Describe an array along the flat index over the dimensions `dims` of it, outermost first. None: there is none."""
+    cdef Py_ssize_t length, stride
+    if a is None:
+        return 0
+    operand.at = <char*>cnp.PyArray_DATA(a)
+    operand.storage = storage
+    operand.dims = 0
+    for d in dims:
+        length = cnp.PyArray_DIM(a, d)
+        stride = cnp.PyArray_STRIDE(a, d)
+        if length == 1:
+            continue
+        if operand.dims and operand.stride[operand.dims - 1] == stride * length:
+            operand.shape[operand.dims - 1] *= length
+            operand.stride[operand.dims - 1] = stride
+        else:
+            operand.shape[operand.dims] = length
+            operand.stride[operand.dims] = stride
+            operand.dims += 1
+    if operand.dims == 0:
+        operand.dims = 1
+        operand.shape[0] = 1
+        operand.stride[0] = a.itemsize
+    return 0
+
+
+cdef object loss_of_scores_call(ScoresCall* s, int reduction, double normalizer, object loss, object grad, int limit):
+    """Run a filled call. Its loss, or with a gradient (loss, gradient)."""
+    cdef double total = 0, divisor = 1
+    if reduction == MEAN:
+        divisor = normalizer if normalizer > 0 else <double>s.count
+    if s.count:
+        s.factor /= divisor
+        total = run_unlocked(run_scores_call, s, s.count, limit)
+    result = loss if reduction == NONE else total / divisor if divisor > 0 else NAN
+    return result if grad is None else (result, grad)
+
+
+cdef inline int plain_label_storage(int kind) noexcept:
+    if kind == cnp.NPY_FLOAT32:
+        return STORED_FLOAT32
+    if kind == cnp.NPY_FLOAT64:
+        return STORED_FLOAT64
+    if kind == cnp.NPY_INT64:
+        return STORED_INT64
+    if kind == cnp.NPY_INT32:
+        return STORED_INT32
+    if kind == cnp.NPY_BOOL or kind == cnp.NPY_UINT8:
+        return STORED_UINT8
+    return -1
+
+
+def plain_loss_of_scores(int operation, logits, target, weight, pos_weight, tuple options):
+    """A loss of plain arrays without options; None where anything is unusual."""
+    cdef ScoresCall s
+    cdef int label_storage, reduce_by
+    cdef cnp.ndarray z, y
+    cdef object loss = None, grad = None
+    label_smoothing, reduction, normalizer, n_threads, want_grad, grad_output, out = options
+    reduce_by = reduction_named(reduction)
+    if (weight is not None or pos_weight is not None or normalizer is not None or n_threads is not None
+            or grad_output is not None or type(label_smoothing) is not float or label_smoothing != 0.0
+            or reduce_by < 0 or not is_plain_scores(logits) or not cnp.PyArray_CheckExact(target)):
+        return None
+    z = <cnp.ndarray>logits
+    y = <cnp.ndarray>target
+    label_storage = plain_label_storage(cnp.PyArray_TYPE(y))
+    if label_storage < 0 or not is_plain(y) or not same_shape(y, z):
+        return None
+    begin_scores(&s, operation, cnp.PyArray_SIZE(z))
+    set_plain_operand(&s.z, z, plain_storage(z))
+    set_plain_operand(&s.y, y, label_storage)
+    if want_grad:
+        grad = plain_result(z, out)
+        if grad is None or (out is not None and not apart(y, <cnp.ndarray>grad)):
+            return None
+        set_plain_operand(&s.out, <cnp.ndarray>grad, plain_storage(z))
+    if reduce_by == NONE:
+        loss = cnp.PyArray_EMPTY(cnp.PyArray_NDIM(z), cnp.PyArray_DIMS(z), cnp.PyArray_TYPE(z), 0)
+        s.loss = <char*>cnp.PyArray_DATA(<cnp.ndarray>loss)
+    return loss_of_scores_call(&s, reduce_by, 0, loss, grad, 0)
+
+
+def loss_of_scores(int operation, arguments):
+    """A loss, or with a gradient (loss, gradient), on `_arguments.ScoreArguments`. None: a weight is not finite and >= 0."""
+    cdef ScoresCall s
+    cdef cnp.ndarray logits = arguments.logits, loss = arguments.loss
+    dims = list(range(logits.ndim))
+    begin_scores(&s, operation, logits.size)
+    set_operand(&s.z, logits, arguments.storage, dims)
+    set_operand(&s.y, arguments.target, arguments.target_storage, dims)
+    set_operand(&s.weight, arguments.weight, arguments.weight_storage, dims)
+    set_operand(&s.pos_weight, arguments.pos_weight, arguments.pos_weight_storage, dims)
+    set_operand(&s.out, arguments.out, arguments.storage, dims)
+    s.keep = 1 - <double>arguments.label_smoothing
+    s.keep_low = (1 - s.keep) - <double>arguments.label_smoothing
+    s.add = <double>arguments.label_smoothing / 2
+    if isinstance(arguments.upstream, float):
+        s.factor = arguments.upstream
+    else:
+        set_operand(&s.upstream, arguments.upstream, STORED_FLOAT64, dims)
+    if loss is not None:
+        s.loss = <char*>cnp.PyArray_DATA(loss)
+    s.bad_weight.store(0)
+    result = loss_of_scores_call(&s, arguments.reduction, arguments.normalizer, loss, arguments.out, arguments.n_threads)
+    return None if s.bad_weight.load() else result
+
+
+def plain_activation_of_scores(int operation, x, out):
+    """`activation_of_scores` of a plain array, with nothing to check; None where anything is unusual."""
+    cdef ScoresCall s
+    if not is_plain_scores(x):
+        return None
+    result = plain_result(<cnp.ndarray>x, out)
+    if result is None:
+        return None
+    begin_scores(&s, operation, cnp.PyArray_SIZE(<cnp.ndarray>x))
+    set_plain_operand(&s.z, <cnp.ndarray>x, plain_storage(<cnp.ndarray>x))
+    set_plain_operand(&s.out, <cnp.ndarray>result, plain_storage(<cnp.ndarray>x))
+    run_unlocked(run_scores_call, &s, s.count, 0)
+    return result
+
+
+def activation_of_scores(int operation, cnp.ndarray x, int storage, cnp.ndarray out):
+    """A result for each score into `out`, in the order in which x lies in memory."""
+    cdef ScoresCall s
+    if x.size == 0:
+        return
+    dims = list(range(x.ndim))
+    if not cnp.PyArray_IS_C_CONTIGUOUS(x):
+        dims.sort(key=lambda d: -abs(x.strides[d]))
+    begin_scores(&s, operation, x.size)
+    set_operand(&s.z, x, storage, dims)
+    set_operand(&s.out, out, storage, dims)
+    run_unlocked(run_scores_call, &s, s.count, 0)
+
+
+# ---- for the tests: the functions that the operations are made of --------------------------------------------------------------
+
+PROBES = {
+    "exp": _simd.EXP,
+    "log1p_of_exp": _simd.LOG1P_OF_EXP,
+    "less_likely": _simd.LESS_LIKELY,
+    "exp_of_maximum": _simd.EXP_OF_MAXIMUM,
+    "log1p_ratio": _simd.LOG1P_RATIO,
+    "log1p_ratio_exact": _simd.LOG1P_RATIO_EXACT,
+    "exp_to_39_bits": _simd.EXP_TO_39_BITS,
+    "exp_with_error": _simd.EXP_WITH_ERROR,
+}
+
+
+cdef void run_probe(int function, list arrays, real* kind) noexcept:
+    cdef const real* numbers[4]
+    cdef int k
+    for k in range(4):
+        numbers[k] = <const real*>cnp.PyArray_DATA(<cnp.ndarray>arrays[k])
+    ops_for(kind).probe(function, (<cnp.ndarray>arrays[0]).size, numbers, <real*>cnp.PyArray_DATA(<cnp.ndarray>arrays[4]),
+                        <real*>cnp.PyArray_DATA(<cnp.ndarray>arrays[5]))
+
+
+def probe(str name, cnp.ndarray x, y=0, x_low=0, y_low=0):
+    """Value and rounding error of a function of PROBES (see simd/contract.h), on the level in use. x: float32 or float64."""
+    cdef int function = PROBES[name]
+    if x.dtype != np.float64 and (x.dtype != np.float32 or function >= _simd.EXP_OF_MAXIMUM):
+        raise TypeError(f"{name} does not exist in {x.dtype}")
+    arrays = [np.ascontiguousarray(np.broadcast_to(a, (<object>x).shape), x.dtype) for a in (x, y, x_low, y_low)]
+    arrays += [np.empty_like(arrays[0]), np.empty_like(arrays[0])]
+    if x.dtype == np.float32:
+        run_probe[float](function, arrays, NULL)
+    else:
+        run_probe[double](function, arrays, NULL)
+    return arrays[4], arrays[5]

@@ -1,7 +1,31 @@
+from enum import IntEnum
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
+
+from celoss._arguments import RowArguments, ScoreArguments
+
+class Operation(IntEnum):
+    CROSS_ENTROPY = 0
+    BRIER = 1
+    ZERO_ONE = 2
+    SOFTMAX = 3
+    LOG_SOFTMAX = 4
+    LOGSUMEXP = 5
+
+class ScoreOperation(IntEnum):
+    BINARY_CROSS_ENTROPY = 0
+    BINARY_BRIER = 1
+    BINARY_ZERO_ONE = 2
+    SIGMOID = 3
+    LOG_SIGMOID = 4
+
+class Reduction(IntEnum):
+    NONE = 0
+    MEAN = 1
+    SUM = 2
+
+STORAGES: dict[str, int]
 
 def levels() -> list[tuple[str, bool]]: ...
 def use_level(name: str) -> None: ...
@@ -10,44 +34,12 @@ def build() -> dict[str, str]: ...
 def set_thread_limit(n: int) -> None: ...
 def get_thread_limit() -> int: ...
 def helper_threads() -> int: ...
-def plain_cross_entropy(
-    operation: int,
-    logits: Any,
-    target: Any,
-    axis: Any,
-    weight: Any,
-    sample_weight: Any,
-    ignore_index: Any,
-    label_smoothing: Any,
-    reduction: Any,
-    normalizer: Any,
-    n_threads: Any,
-    want_grad: bool,
-    grad_output: Any,
-    out: Any,
+def plain_loss_of_rows(
+    operation: int, logits: Any, target: Any, axis: Any, ignore_index: Any, options: tuple[Any, ...]
 ) -> Any: ...
-def inner_dimensions(arrays: list[NDArray[Any]], axis: int) -> int: ...
-def cross_entropy(
-    logits: NDArray[Any],
-    storage: int,
-    axis: int,
-    target: NDArray[Any] | None,
-    probabilities: NDArray[Any] | None,
-    q_storage: int,
-    weight: NDArray[np.float64] | None,
-    sample_weight: NDArray[np.float64] | None,
-    ignore_index: int,
-    smoothing: float,
-    reduction: int,
-    normalizer: float,
-    upstream: float | NDArray[np.float64] | None,
-    want_grad: bool,
-    out: NDArray[Any] | None,
-    row_loss: NDArray[Any] | None,
-    limit: int,
-    operation: int,
-) -> Any: ...
-def row_activation(
+def loss_of_rows(operation: int, arguments: RowArguments) -> Any: ...
+def plain_activation_of_rows(operation: int, x: Any, out: Any) -> NDArray[Any] | None: ...
+def activation_of_rows(
     operation: int,
     x: NDArray[Any],
     storage: int,
@@ -55,43 +47,14 @@ def row_activation(
     out: NDArray[Any] | None,
     row_result: NDArray[Any] | None,
 ) -> None: ...
-def plain_row_activation(operation: int, x: Any, out: Any) -> NDArray[Any] | None: ...
-def element_activation(operation: int, x: NDArray[Any], storage: int, out: NDArray[Any]) -> None: ...
-def plain_element_activation(operation: int, x: Any, out: Any) -> NDArray[Any] | None: ...
-def plain_binary_loss(
-    loss_kind: int,
-    logits: Any,
-    target: Any,
-    weight: Any,
-    pos_weight: Any,
-    label_smoothing: Any,
-    reduction: Any,
-    normalizer: Any,
-    n_threads: Any,
-    want_grad: bool,
-    grad_output: Any,
-    out: Any,
+def inner_dimensions(arrays: list[NDArray[Any]], axis: int) -> int: ...
+def plain_loss_of_scores(
+    operation: int, logits: Any, target: Any, weight: Any, pos_weight: Any, options: tuple[Any, ...]
 ) -> Any: ...
-def binary_loss(
-    loss_kind: int,
-    logits: NDArray[Any],
-    storage: int,
-    target: NDArray[Any],
-    target_storage: int,
-    weight: NDArray[Any] | None,
-    weight_storage: int,
-    pos_weight: NDArray[Any] | None,
-    pos_weight_storage: int,
-    smoothing: float,
-    reduction: int,
-    normalizer: float,
-    upstream: float | NDArray[np.float64] | None,
-    want_grad: bool,
-    out: NDArray[Any] | None,
-    loss: NDArray[Any] | None,
-    limit: int,
-) -> Any: ...
+def loss_of_scores(operation: int, arguments: ScoreArguments) -> Any: ...
+def plain_activation_of_scores(operation: int, x: Any, out: Any) -> NDArray[Any] | None: ...
+def activation_of_scores(operation: int, x: NDArray[Any], storage: int, out: NDArray[Any]) -> None: ...
 
-ELEMENTARY: dict[str, int]
+PROBES: dict[str, int]
 
-def elementary(name: str, x: NDArray[Any], y: Any = 0, x_low: Any = 0, y_low: Any = 0) -> tuple[NDArray[Any], NDArray[Any]]: ...
+def probe(name: str, x: NDArray[Any], y: Any = 0, x_low: Any = 0, y_low: Any = 0) -> tuple[NDArray[Any], NDArray[Any]]: ...

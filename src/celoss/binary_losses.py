@@ -1,4 +1,4 @@
-"""The losses of binary scores: check, allocate, run the kernel, reduce. Imports `_arguments` and `_kernels`."""
+"""The losses of binary scores: check, allocate, run the kernel, reduce."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 from numpy.typing import ArrayLike, NDArray
 
 from celoss import _arguments, _kernels
+from celoss._kernels import ScoreOperation
 
 __all__ = [
     "binary_brier_score",
@@ -16,8 +17,12 @@ __all__ = [
     "binary_zero_one_loss",
 ]
 
-# BinaryLoss in _elementwise.pxi.
-_CROSS_ENTROPY, _BRIER, _ZERO_ONE = 0, 1, 2
+# By names of their own: to look one up in the enum takes 0.06 microseconds.
+_CROSS_ENTROPY, _BRIER, _ZERO_ONE = (
+    ScoreOperation.BINARY_CROSS_ENTROPY,
+    ScoreOperation.BINARY_BRIER,
+    ScoreOperation.BINARY_ZERO_ONE,
+)
 
 
 def binary_cross_entropy(
@@ -83,8 +88,9 @@ def binary_cross_entropy(
     4.248354255291589e-18
     """
     loss: float | NDArray[Any] = _loss_of_scores(
-        _CROSS_ENTROPY, logits, target, weight, pos_weight, label_smoothing, reduction, normalizer, n_threads
-    )
+        _CROSS_ENTROPY, logits, target, weight, pos_weight,
+        (label_smoothing, reduction, normalizer, n_threads, False, None, None),
+    )  # fmt: skip
     return loss
 
 
@@ -139,8 +145,8 @@ def binary_cross_entropy_with_grad(
     (1.41, [-0.25, 0.4404])
     """
     pair: tuple[float | NDArray[Any], NDArray[Any]] = _loss_of_scores(
-        _CROSS_ENTROPY, logits, target, weight, pos_weight, label_smoothing, reduction, normalizer, n_threads,
-        True, grad_output, out,
+        _CROSS_ENTROPY, logits, target, weight, pos_weight,
+        (label_smoothing, reduction, normalizer, n_threads, True, grad_output, out),
     )  # fmt: skip
     return pair
 
@@ -178,7 +184,10 @@ def binary_brier_score(
     >>> celoss.binary_brier_score(np.array([0.0, 0.0]), np.array([1, 0]))
     0.25
     """
-    loss: float | NDArray[Any] = _loss_of_scores(_BRIER, logits, target, weight, None, 0.0, reduction, normalizer, n_threads)
+    loss: float | NDArray[Any] = _loss_of_scores(
+        _BRIER, logits, target, weight, None,
+        (0.0, reduction, normalizer, n_threads, False, None, None),
+    )  # fmt: skip
     return loss
 
 
@@ -227,8 +236,9 @@ def binary_brier_score_with_grad(
     (0.25, array([-0.25]))
     """
     pair: tuple[float | NDArray[Any], NDArray[Any]] = _loss_of_scores(
-        _BRIER, logits, target, weight, None, 0.0, reduction, normalizer, n_threads, True, grad_output, out
-    )
+        _BRIER, logits, target, weight, None,
+        (0.0, reduction, normalizer, n_threads, True, grad_output, out),
+    )  # fmt: skip
     return pair
 
 
@@ -267,36 +277,28 @@ def binary_zero_one_loss(
     >>> celoss.binary_zero_one_loss(np.array([1.0, -1.0, 2.0, 3.0]), np.array([1, 0, 0, 1]))
     0.25
     """
-    loss: float | NDArray[Any] = _loss_of_scores(_ZERO_ONE, logits, target, weight, None, 0.0, reduction, normalizer, n_threads)
+    loss: float | NDArray[Any] = _loss_of_scores(
+        _ZERO_ONE, logits, target, weight, None,
+        (0.0, reduction, normalizer, n_threads, False, None, None),
+    )  # fmt: skip
     return loss
 
 
 def _loss_of_scores(
-    loss_kind: int,
+    operation: ScoreOperation,
     logits: ArrayLike,
     target: ArrayLike,
     weight: ArrayLike | None,
     pos_weight: ArrayLike | None,
-    label_smoothing: float,
-    reduction: str,
-    normalizer: float | None,
-    n_threads: int | None,
-    want_grad: bool = False,
-    grad_output: ArrayLike | None = None,
-    out: NDArray[Any] | None = None,
+    options: tuple[Any, ...],
 ) -> Any:
-    """The loss, or with a gradient (loss, gradient)."""
-    result = _kernels.plain_binary_loss(
-        loss_kind, logits, target, weight, pos_weight, label_smoothing, reduction, normalizer, n_threads, want_grad,
-        grad_output, out,
-    )  # fmt: skip
-    if result is not None:
-        return result
-    arguments, grad = _arguments.binary_arguments(
-        logits, target, weight, pos_weight, label_smoothing, reduction, normalizer, n_threads, want_grad, grad_output,
-        out,
-    )  # fmt: skip
-    result = _kernels.binary_loss(loss_kind, *arguments)
+    """The loss, or with a gradient (loss, gradient). `options`: those of `_arguments.score_arguments`, in its order."""
+    result = _kernels.plain_loss_of_scores(operation, logits, target, weight, pos_weight, options)
     if result is None:
-        raise _arguments.bad_element_weight(weight, pos_weight)
-    return (result[0], grad) if want_grad else result
+        arguments, grad = _arguments.score_arguments(logits, target, weight, pos_weight, *options)
+        result = _kernels.loss_of_scores(operation, arguments)
+        if result is None:
+            raise _arguments.bad_element_weight(weight, pos_weight)
+        if grad is not None:
+            result = result[0], grad
+    return result

@@ -1,4 +1,4 @@
-"""Loss objects for a training loop. Imports `losses`, `binary_losses` and `_arguments`."""
+"""Loss objects for a training loop."""
 
 from __future__ import annotations
 

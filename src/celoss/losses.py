@@ -1,4 +1,4 @@
-"""The losses of several classes: check, allocate, run the kernel, reduce. Imports `_arguments` and `_kernels`."""
+"""The losses of several classes: check, allocate, run the kernel, reduce."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 from numpy.typing import ArrayLike, NDArray
 
 from celoss import _arguments, _kernels
+from celoss._kernels import Operation
 
 __all__ = [
     "brier_score",
@@ -16,8 +17,8 @@ __all__ = [
     "zero_one_loss",
 ]
 
-# Operation in _kernels.pyx.
-_CROSS_ENTROPY, _BRIER, _ZERO_ONE = 0, 1, 2
+# By names of their own: to look one up in the enum takes 0.06 microseconds.
+_CROSS_ENTROPY, _BRIER, _ZERO_ONE = Operation.CROSS_ENTROPY, Operation.BRIER, Operation.ZERO_ONE
 
 
 def cross_entropy(
@@ -107,8 +108,8 @@ def cross_entropy(
     0.6931471805599453
     """
     loss: float | NDArray[Any] = _loss_of_rows(
-        _CROSS_ENTROPY, logits, target, axis, weight, sample_weight, ignore_index, label_smoothing, reduction, normalizer,
-        n_threads,
+        _CROSS_ENTROPY, logits, target, axis, ignore_index,
+        (weight, sample_weight, label_smoothing, reduction, normalizer, n_threads, False, None, None),
     )  # fmt: skip
     return loss
 
@@ -171,8 +172,8 @@ def cross_entropy_with_grad(
     (0.4076, [[-0.3348, 0.2447, 0.09]])
     """
     pair: tuple[float | NDArray[Any], NDArray[Any]] = _loss_of_rows(
-        _CROSS_ENTROPY, logits, target, axis, weight, sample_weight, ignore_index, label_smoothing, reduction, normalizer,
-        n_threads, True, grad_output, out,
+        _CROSS_ENTROPY, logits, target, axis, ignore_index,
+        (weight, sample_weight, label_smoothing, reduction, normalizer, n_threads, True, grad_output, out),
     )  # fmt: skip
     return pair
 
@@ -228,8 +229,8 @@ def brier_score(
     0.54
     """
     loss: float | NDArray[Any] = _loss_of_rows(
-        _BRIER, logits, target, axis, weight, sample_weight, ignore_index, label_smoothing, reduction, normalizer,
-        n_threads,
+        _BRIER, logits, target, axis, ignore_index,
+        (weight, sample_weight, label_smoothing, reduction, normalizer, n_threads, False, None, None),
     )  # fmt: skip
     return loss
 
@@ -284,8 +285,8 @@ def brier_score_with_grad(
     (0.1801, [[-0.2396, 0.1955, 0.0441]])
     """
     pair: tuple[float | NDArray[Any], NDArray[Any]] = _loss_of_rows(
-        _BRIER, logits, target, axis, weight, sample_weight, ignore_index, label_smoothing, reduction, normalizer,
-        n_threads, True, grad_output, out,
+        _BRIER, logits, target, axis, ignore_index,
+        (weight, sample_weight, label_smoothing, reduction, normalizer, n_threads, True, grad_output, out),
     )  # fmt: skip
     return pair
 
@@ -330,43 +331,23 @@ def zero_one_loss(
     0.5
     """
     loss: float | NDArray[Any] = _loss_of_rows(
-        _ZERO_ONE, logits, target, axis, None, sample_weight, ignore_index, 0.0, reduction, normalizer, n_threads
-    )
+        _ZERO_ONE, logits, target, axis, ignore_index,
+        (None, sample_weight, 0.0, reduction, normalizer, n_threads, False, None, None),
+    )  # fmt: skip
     return loss
 
 
 def _loss_of_rows(
-    operation: int,
-    logits: ArrayLike,
-    target: ArrayLike,
-    axis: int,
-    weight: ArrayLike | None,
-    sample_weight: ArrayLike | None,
-    ignore_index: int,
-    label_smoothing: float,
-    reduction: str,
-    normalizer: float | None,
-    n_threads: int | None,
-    want_grad: bool = False,
-    grad_output: ArrayLike | None = None,
-    out: NDArray[Any] | None = None,
+    operation: Operation, logits: ArrayLike, target: ArrayLike, axis: int, ignore_index: int, options: tuple[Any, ...]
 ) -> Any:
-    """The loss, or with a gradient (loss, gradient)."""
-    result = _kernels.plain_cross_entropy(
-        operation, logits, target, axis, weight, sample_weight, ignore_index, label_smoothing, reduction, normalizer,
-        n_threads, want_grad, grad_output, out,
-    )  # fmt: skip
-    if result is not None:
-        if type(result) is int:
-            raise _arguments.out_of_range(target, logits.shape[-1], ignore_index, result)  # type: ignore[union-attr]
-        return result
-    arguments, grad = _arguments.cross_entropy_arguments(
-        logits, target, axis, weight, sample_weight, ignore_index, label_smoothing, reduction, normalizer, n_threads,
-        want_grad, grad_output, out,
-    )  # fmt: skip
-    if operation == _BRIER and weight is not None and arguments.probabilities is not None:
-        raise ValueError("weight needs class indices: probabilities have no one class whose weight counts")
-    result = _kernels.cross_entropy(*arguments, operation)
+    """The loss, or with a gradient (loss, gradient). `options`: those of `_arguments.row_arguments`, in its order."""
+    result = _kernels.plain_loss_of_rows(operation, logits, target, axis, ignore_index, options)
+    if result is None:
+        arguments, grad = _arguments.row_arguments(operation, logits, target, axis, ignore_index, *options)
+        result = _kernels.loss_of_rows(operation, arguments)
+        logits, axis = arguments.logits, arguments.axis
+        if grad is not None and type(result) is not int:
+            result = result[0], grad
     if type(result) is int:
-        raise _arguments.out_of_range(target, arguments.logits.shape[arguments.axis], ignore_index, result)
-    return (result[0], grad) if want_grad else result
+        raise _arguments.out_of_range(target, logits.shape[axis], ignore_index, result)  # type: ignore[union-attr]
+    return result

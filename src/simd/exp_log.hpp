@@ -1,4 +1,4 @@
-// exp_log.hpp: the exponential and the logarithm of celoss, on one vector. Includes number.hpp and vector.hpp only.
+// exp_log.hpp: the exponential and the logarithm of celoss, on one vector.
 //
 // Beside each function stand its range and lines
 //     ulp: <function> <dtype> <maximum error> at <worst input found>
@@ -116,8 +116,8 @@ template <class T> CELOSS_INLINE HighLow exp_of_maximum(F64 a, F64 steps) {
 
 // e^d for d <= 0; below -700 as at -700, whose square is 0. e^t = 1 + t + t^2 h(t) on |t| <= ln2/2: a minimax fit of
 // relative error 2^-39.6. Exactly 1 at 0. 2^14 ulp are 2^-39.
-// ulp: exp_of_distance float64 9560 at -0x1.589235a7956cbp+9
-CELOSS_INLINE F64 exp_of_distance(F64 d) {
+// ulp: exp_to_39_bits float64 9560 at -0x1.589235a7956cbp+9
+CELOSS_INLINE F64 exp_to_39_bits(F64 d) {
     using K = ExpConstants<double>;
     constexpr double h[] = {0x1.000000005f0b8p-1 /* 0.50000000004322143 */,
                             0x1.5555557e48bedp-3 /* 0.16666666785849263 */,
@@ -137,8 +137,8 @@ CELOSS_INLINE F64 exp_of_distance(F64 d) {
 
 // 2^64 e^d for d = high + low <= 0; from -752 on, which keeps it normal; below, as at -752. Its rounding error from -715 on. The small terms of
 // expm1_reduced are kept apart from t, so that nothing but they themselves round.
-// ulp: exp_of_difference+error float64 0.229 at -0x1.c8c52c8fdaceap+7, -0x1.8p-47
-CELOSS_INLINE HighLow exp_of_difference(HighLow d) {
+// ulp: exp_with_error+error float64 0.229 at -0x1.c8c52c8fdaceap+7, -0x1.8p-47
+CELOSS_INLINE HighLow exp_with_error(HighLow d) {
     using K = ExpConstants<double>;
     const F64 round = F64{} + (K::round + K::headroom + K::exponent_bias);
     const M64 far = !(d.high > -752.0);

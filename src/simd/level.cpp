@@ -1,12 +1,12 @@
 // level.cpp: which levels were built, and which of them this CPU and operating system can run. Baseline flags only.
-#include "block_ops.h"
+#include "contract.h"
 
 #if defined(CELOSS_HAVE_V4) || defined(CELOSS_HAVE_V3)
 #include <cpuid.h>
 #endif
 
 #if defined(__AVX__) && !defined(CELOSS_ALLOW_ISA_FLAGS)
-#error "celoss: instruction-set flags reached baseline code; only block_ops.cpp may have them (CELOSS_ALLOW_ISA_FLAGS permits)"
+#error "celoss: instruction-set flags reached baseline code; only table.cpp may have them (CELOSS_ALLOW_ISA_FLAGS permits)"
 #endif
 
 #ifdef CELOSS_HAVE_V4

@@ -1,12 +1,16 @@
 // number.hpp: the numbers that losses are computed with, as float64 lanes: plain for float32, whose rounding they are far
 // below; for float64 with their rounding errors, so that a formula of many steps shows only its last one.
-//
-// Includes vector.hpp only.
 #pragma once
 
+#include "contract.h"
 #include "vector.hpp"
 
 namespace {
+
+// A number of T's in two parts.
+template <class V> struct Parts {
+    V high, low;
+};
 
 // high + low, |low| a unit in the last place of high or less. No error is known of an infinite number: 0.
 struct HighLow {
@@ -33,16 +37,26 @@ CELOSS_INLINE F64 remainder_of(F64 numerator, F64 quotient, F64 divisor) {
 #endif
 }
 
+// The same in float32; without the instruction in float64, where the product is exact.
+CELOSS_INLINE F32 remainder_of(F32 numerator, F32 quotient, F32 divisor) {
+#if defined(__FMA__) || defined(__aarch64__)
+    return fma(-quotient, divisor, numerator);
+#else
+    return narrow(widen_low(numerator) - widen_low(quotient) * widen_low(divisor),
+                  widen_high(numerator) - widen_high(quotient) * widen_high(divisor));
+#endif
+}
+
 // A rounding error; 0 where it is NaN, since the number is infinite.
 CELOSS_INLINE F64 known(F64 error) { return select(error == error, error, F64{}); }
 
-// Of finite numbers.
+// a + b of finite numbers.
 CELOSS_INLINE HighLow operator+(HighLow a, HighLow b) {
     const HighLow sum = two_sum(a.high, b.high);
     const F64 low = sum.low + (a.low + b.low), high = sum.high + low;
     return {high, low - (high - sum.high)};
 }
-// Of any.
+// a + b of any numbers: infinite ones have no rounding error.
 CELOSS_INLINE HighLow sum_of(HighLow a, HighLow b) {
     const HighLow sum = two_sum(a.high, b.high);
     const F64 low = known(sum.low) + (a.low + b.low), high = sum.high + low;
@@ -125,7 +139,7 @@ template <> struct Sum<double> {
     CELOSS_INLINE HighLow total() const { return sum_of(HighLow(sum), HighLow(lost)); }
 };
 
-// The lanes one after the other; those of a plain number in a tree.
+// The sum of the lanes, with its rounding error; of numbers with errors of their own one after the other, of plain ones in a tree.
 CELOSS_INLINE double add_lanes(F64 a, double*) { return sum_lanes<double>(a); }
 CELOSS_INLINE double add_lanes(HighLow a, double* low) {
     double sum = a.high[0], lost = sum_lanes<double>(a.low);
@@ -139,15 +153,15 @@ CELOSS_INLINE double add_lanes(HighLow a, double* low) {
     return both;
 }
 
-// Of the rows from `at` on, one a lane.
-template <class T> CELOSS_INLINE Number<T> load_number(const double* at, const double* low) {
-    if constexpr (sizeof(T) == 8) return {load(at), load(low)};
-    else return load(at);
+// A number of each of the rows from `row` on, one a lane.
+template <class T> CELOSS_INLINE Number<T> load_number(const PerRow& numbers, ptrdiff_t row) {
+    if constexpr (sizeof(T) == 8) return {load(numbers.high + row), load(numbers.low + row)};
+    else return load(numbers.high + row);
 }
-CELOSS_INLINE void store_number(double* at, double*, F64 a) { store(at, a); }
-CELOSS_INLINE void store_number(double* at, double* low, HighLow a) {
-    store(at, a.high);
-    store(low, a.low);
+CELOSS_INLINE void store_number(PerRow& numbers, ptrdiff_t row, F64 a) { store(numbers.high + row, a); }
+CELOSS_INLINE void store_number(PerRow& numbers, ptrdiff_t row, HighLow a) {
+    store(numbers.high + row, a.high);
+    store(numbers.low + row, a.low);
 }
 
 typedef float HalfOfFloats __attribute__((vector_size(CELOSS_VECTOR_BYTES / 2)));
@@ -179,6 +193,14 @@ template <class F> CELOSS_INLINE void each_wide_vector(ptrdiff_t n, F f) {
     ptrdiff_t j = 0;
     for (; j + W <= n; j += W) f(j, W);
     if (j < n) f(j, (int)(n - j));
+}
+
+// f(index, count) for the vectors of n numbers of T; `count` lanes of the last.
+template <class T, class F> CELOSS_INLINE void each_vector(ptrdiff_t n, F f) {
+    constexpr int W = lanes_of<T>();
+    ptrdiff_t i = 0;
+    for (; i + W <= n; i += W) f(i, W);
+    if (i < n) f(i, (int)(n - i));
 }
 
 // 1 / a.

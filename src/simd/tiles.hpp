@@ -1,47 +1,14 @@
-// tiles.hpp: between the user's arrays (any strides, any storage) and tiles of scratch in the arithmetic type: convert,
-// copy, transpose. Includes vector.hpp and block_ops.h only.
+// tiles.hpp: between the user's arrays (any strides, any storage) and tiles in the arithmetic type: convert, copy, transpose.
 #pragma once
 
-#include "block_ops.h"
+#include "contract.h"
+#include "halves.hpp"
+#include "layout.hpp"
 #include "vector.hpp"
 
 namespace {
 
 // ---- one number ------------------------------------------------------------------------------------------------------
-
-template <class U> CELOSS_INLINE U read_bits(const char* from) {
-    U bits;
-    __builtin_memcpy(&bits, from, sizeof bits);
-    return bits;
-}
-template <class To, class From> CELOSS_INLINE To same_bits(From from) {
-    static_assert(sizeof(To) == sizeof(From), "same size");
-    To to;
-    __builtin_memcpy(&to, &from, sizeof to);
-    return to;
-}
-
-inline float float_of_half(uint16_t half) {
-    const uint32_t sign = (uint32_t)(half & 0x8000u) << 16, magnitude = half & 0x7fffu;
-    if (magnitude >= 0x7c00u) return same_bits<float>(sign | 0x7f800000u | (magnitude & 0x3ffu) << 13);  // inf, NaN
-    // Normal and subnormal alike: as the bits of a float 2^-112 times as large.
-    return same_bits<float>(sign | same_bits<uint32_t>(same_bits<float>(magnitude << 13) * 0x1p+112f));
-}
-
-inline uint16_t half_of_float(float value) {
-    const uint32_t bits = same_bits<uint32_t>(value), sign = bits >> 16 & 0x8000u, magnitude = bits & 0x7fffffffu;
-    if (magnitude > 0x7f800000u) return (uint16_t)(sign | 0x7e00u | (magnitude >> 13 & 0x3ffu));
-    if (magnitude >= 0x477ff000u) return (uint16_t)(sign | 0x7c00u);  // rounds to 65536 or more
-    if (magnitude < 0x38800000u)                                      // subnormal: let the addition round
-        return (uint16_t)(sign | (same_bits<uint32_t>(same_bits<float>(magnitude) + 0.5f) - 0x3f000000u));
-    return (uint16_t)(sign | (magnitude - 0x38000000u + 0xfffu + (magnitude >> 13 & 1u)) >> 13);
-}
-
-inline uint16_t bfloat_of_float(float value) {
-    const uint32_t bits = same_bits<uint32_t>(value);
-    if ((bits & 0x7fffffffu) > 0x7f800000u) return (uint16_t)(bits >> 16 | 0x40u);
-    return (uint16_t)((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16);
-}
 
 template <class T> T read_number(const char* from, int storage) {
     switch (storage) {
@@ -77,66 +44,7 @@ template <class T> void write_number(T value, char* to, int storage) {
     }
 }
 
-constexpr ptrdiff_t item_size(int storage) { return storage == STORED_FLOAT64 ? 8 : storage == STORED_FLOAT32 ? 4 : 2; }
-template <class T> constexpr bool is_native(int storage) { return storage == (sizeof(T) == 8 ? STORED_FLOAT64 : STORED_FLOAT32); }
-
 // ---- a run of numbers ------------------------------------------------------------------------------------------------
-
-// 16-bit formats on float vectors, where the level has instructions for them.
-typedef uint16_t U16 __attribute__((vector_size(CELOSS_VECTOR_BYTES / 2)));
-typedef uint32_t U32 __attribute__((vector_size(CELOSS_VECTOR_BYTES)));
-
-CELOSS_INLINE F32 floats_of_bfloats(const char* from) { return (F32)(__builtin_convertvector(read_bits<U16>(from), U32) << 16); }
-CELOSS_INLINE void store_bfloats(char* to, F32 v) {
-    U32 bits = (U32)v;
-    U32 rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
-    U32 nan = (bits >> 16) | 0x40u;
-    U16 out = __builtin_convertvector((v == v) ? rounded : nan, U16);
-    __builtin_memcpy(to, &out, sizeof out);
-}
-#if defined(__AVX512F__)
-#define CELOSS_HALF_VECTORS 1
-CELOSS_INLINE F32 floats_of_halves(const char* from) { return (F32)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)from)); }
-CELOSS_INLINE void store_halves(char* to, F32 v) {
-    _mm256_storeu_si256((__m256i*)to, _mm512_cvtps_ph((__m512)v, _MM_FROUND_TO_NEAREST_INT));
-}
-#elif defined(__F16C__)
-#define CELOSS_HALF_VECTORS 1
-CELOSS_INLINE F32 floats_of_halves(const char* from) { return (F32)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)from)); }
-CELOSS_INLINE void store_halves(char* to, F32 v) {
-    _mm_storeu_si128((__m128i*)to, _mm256_cvtps_ph((__m256)v, _MM_FROUND_TO_NEAREST_INT));
-}
-#elif defined(__aarch64__)
-#define CELOSS_HALF_VECTORS 1
-CELOSS_INLINE F32 floats_of_halves(const char* from) {
-    return (F32)vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16((const uint16_t*)from)));
-}
-CELOSS_INLINE void store_halves(char* to, F32 v) { vst1_u16((uint16_t*)to, vreinterpret_u16_f16(vcvt_f16_f32((float32x4_t)v))); }
-#endif
-
-// A vector of floats from any storage but float64, and back. float16 only where there are instructions for it.
-constexpr bool has_float_vectors(int storage) {
-#ifndef CELOSS_HALF_VECTORS
-    if (storage == STORED_FLOAT16) return false;
-#endif
-    return storage != STORED_FLOAT64;
-}
-CELOSS_INLINE F32 floats_of(const char* from, int storage) {
-#ifdef CELOSS_HALF_VECTORS
-    if (storage == STORED_FLOAT16) return floats_of_halves(from);
-#endif
-    return storage == STORED_BFLOAT16 ? floats_of_bfloats(from) : read_bits<F32>(from);
-}
-CELOSS_INLINE void store_floats(char* to, int storage, F32 v) {
-#ifdef CELOSS_HALF_VECTORS
-    if (storage == STORED_FLOAT16) return store_halves(to, v);
-#endif
-    if (storage == STORED_BFLOAT16) store_bfloats(to, v);
-    else __builtin_memcpy(to, &v, sizeof v);
-}
-
-// A page ahead, where the hardware's own prefetching ends.
-constexpr ptrdiff_t AHEAD = 4096;
 
 template <class T> void read_run(const char* from, int storage, T* to, ptrdiff_t n) {
     if (is_native<T>(storage)) {
@@ -148,13 +56,13 @@ template <class T> void read_run(const char* from, int storage, T* to, ptrdiff_t
         constexpr int W = lanes_of<T>();
         if (storage == STORED_BFLOAT16)
             for (; i + W <= n; i += W) {
-                __builtin_prefetch(from + 2 * i + AHEAD);
+                __builtin_prefetch(from + 2 * i + PREFETCH_AHEAD);
                 store(to + i, floats_of_bfloats(from + 2 * i));
             }
 #ifdef CELOSS_HALF_VECTORS
         if (storage == STORED_FLOAT16)
             for (; i + W <= n; i += W) {
-                __builtin_prefetch(from + 2 * i + AHEAD);
+                __builtin_prefetch(from + 2 * i + PREFETCH_AHEAD);
                 store(to + i, floats_of_halves(from + 2 * i));
             }
 #endif
@@ -179,13 +87,13 @@ template <class T> void write_run(const T* from, char* to, int storage, ptrdiff_
         constexpr int W = lanes_of<T>();
         if (storage == STORED_BFLOAT16)
             for (; i + W <= n; i += W) {
-                __builtin_prefetch(to + 2 * i + AHEAD, 1);
+                __builtin_prefetch(to + 2 * i + PREFETCH_AHEAD, 1);
                 store_bfloats(to + 2 * i, load(from + i));
             }
 #ifdef CELOSS_HALF_VECTORS
         if (storage == STORED_FLOAT16)
             for (; i + W <= n; i += W) {
-                __builtin_prefetch(to + 2 * i + AHEAD, 1);
+                __builtin_prefetch(to + 2 * i + PREFETCH_AHEAD, 1);
                 store_halves(to + 2 * i, load(from + i));
             }
 #endif
@@ -221,7 +129,7 @@ template <class T> CELOSS_INLINE typename VectorOf<T>::V gather_cells(const char
 #endif
 }
 
-// The way back.
+// v[r] to row r of every cell.
 template <class V> CELOSS_INLINE void scatter_cells(const V& v, char* row, ptrdiff_t stride, int cell) {
 #if defined(__AVX512F__)
     _mm_storeu_si128((__m128i*)row, _mm512_castsi512_si128((__m512i)v));
@@ -282,7 +190,7 @@ void join_short_runs(const T* __restrict from, ptrdiff_t from_stride, ptrdiff_t 
 }
 
 template <int WRITE> CELOSS_INLINE void prefetch_run(const char* at, ptrdiff_t bytes) {
-    for (ptrdiff_t b = 0; b < bytes; b += 64) __builtin_prefetch(at + AHEAD + b, WRITE);
+    for (ptrdiff_t b = 0; b < bytes; b += 64) __builtin_prefetch(at + PREFETCH_AHEAD + b, WRITE);
 }
 
 // to[j * to_stride + i] = from[i][j] for `outer` runs of `inner` numbers, from_stride bytes apart; lanes up to the next
@@ -361,13 +269,13 @@ void transpose_out(const T* from, ptrdiff_t from_stride, ptrdiff_t outer, ptrdif
 // Both sides seen as runs: `outer` runs of `inner` numbers, where `inner` is the direction contiguous in the matrix.
 template <class T> void load_tile(const Matrix* from, const Tile<T>* to) {
     const ptrdiff_t size = item_size(from->storage);
-    const bool tile_by_class = to->class_stride == 1;
-    const ptrdiff_t padded = (to->rows + CELOSS_LANE_GROUP - 1) / CELOSS_LANE_GROUP * CELOSS_LANE_GROUP;
-    const bool by_class = from->class_stride == size && (tile_by_class || from->row_stride != size);
+    const bool classes_as_lanes = !has_rows_as_lanes(to);
+    const ptrdiff_t padded = whole_groups(to->rows);
+    const bool by_class = from->class_stride == size && (classes_as_lanes || from->row_stride != size);
     if (by_class || from->row_stride == size) {
         const ptrdiff_t outer = by_class ? to->rows : to->classes, inner = by_class ? to->classes : to->rows;
         const ptrdiff_t stride = by_class ? from->row_stride : from->class_stride;
-        if (by_class == tile_by_class) {
+        if (by_class == classes_as_lanes) {
             const ptrdiff_t to_stride = by_class ? to->row_stride : to->class_stride;
             for (ptrdiff_t o = 0; o < outer; ++o) {
                 T* run = to->at + o * to_stride;
@@ -398,7 +306,7 @@ template <class T> void load_tile(const Matrix* from, const Tile<T>* to) {
         }
         return;
     }
-    for (ptrdiff_t i = 0; i < (tile_by_class ? to->rows : padded); ++i)
+    for (ptrdiff_t i = 0; i < (classes_as_lanes ? to->rows : padded); ++i)
         for (ptrdiff_t j = 0; j < to->classes; ++j)
             to->at[i * to->row_stride + j * to->class_stride] =
                 i < to->rows ? read_number<T>(from->at + i * from->row_stride + j * from->class_stride, from->storage) : T(0);
@@ -406,12 +314,12 @@ template <class T> void load_tile(const Matrix* from, const Tile<T>* to) {
 
 template <class T> void store_tile(const Tile<T>* from, const Matrix* to) {
     const ptrdiff_t size = item_size(to->storage);
-    const bool tile_by_class = from->class_stride == 1;
-    const bool by_class = to->class_stride == size && (tile_by_class || to->row_stride != size);
+    const bool classes_as_lanes = !has_rows_as_lanes(from);
+    const bool by_class = to->class_stride == size && (classes_as_lanes || to->row_stride != size);
     if (by_class || to->row_stride == size) {
         const ptrdiff_t outer = by_class ? from->rows : from->classes, inner = by_class ? from->classes : from->rows;
         const ptrdiff_t stride = by_class ? to->row_stride : to->class_stride;
-        if (by_class == tile_by_class) {
+        if (by_class == classes_as_lanes) {
             const ptrdiff_t from_stride = by_class ? from->row_stride : from->class_stride;
             for (ptrdiff_t o = 0; o < outer; ++o) write_run(from->at + o * from_stride, to->at + o * stride, to->storage, inner);
             return;
@@ -441,6 +349,36 @@ template <class T> void store_tile(const Tile<T>* from, const Matrix* to) {
         for (ptrdiff_t j = 0; j < from->classes; ++j)
             write_number<T>(from->at[i * from->row_stride + j * from->class_stride],
                             to->at + i * to->row_stride + j * to->class_stride, to->storage);
+}
+
+// ---- labels ---------------------------------------------------------------------------------------------------------
+
+template <class T, class L> void labels_as(const Matrix* from, const Tile<T>* to) {
+    for (ptrdiff_t i = 0; i < to->rows; ++i) {
+        const char* row = from->at + i * from->row_stride;
+        T* out = to->at + i * to->row_stride;
+        L label;
+        if (from->class_stride == (ptrdiff_t)sizeof(L)) {
+            for (ptrdiff_t j = 0; j < to->classes; ++j) {
+                __builtin_memcpy(&label, row + j * (ptrdiff_t)sizeof(L), sizeof label);
+                out[j] = (T)label;
+            }
+        } else {
+            for (ptrdiff_t j = 0; j < to->classes; ++j) {
+                __builtin_memcpy(&label, row + j * from->class_stride, sizeof label);
+                out[j] = (T)label;
+            }
+        }
+    }
+}
+
+template <class T> void load_labels(const Matrix* from, const Tile<T>* to) {
+    switch (from->storage) {
+    case STORED_INT8: return labels_as<T, int8_t>(from, to);
+    case STORED_UINT8: return labels_as<T, uint8_t>(from, to);
+    case STORED_INT32: return labels_as<T, int32_t>(from, to);
+    default: return labels_as<T, int64_t>(from, to);
+    }
 }
 
 }  // namespace

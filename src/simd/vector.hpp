@@ -1,7 +1,7 @@
 // vector.hpp: the vectors of one level: width, load, store, tail, convert, transpose, reduce.
 //
-// Includes nothing with code in it except the compiler's intrinsics. Everything lives in an anonymous namespace, so that
-// the copy compiled for one level can never be linked into another.
+// No header with code in it but the compiler's intrinsics. Everything lives in an anonymous namespace, so that the copy
+// compiled for one level can never be linked into another.
 #pragma once
 
 #include <stddef.h>
@@ -101,6 +101,14 @@ template <class T> CELOSS_INLINE void store_first(T* to, int count, typename Vec
 }
 #endif
 
+template <class T> CELOSS_INLINE typename VectorOf<T>::V load_count(const T* from, int count) {
+    return count == lanes_of<T>() ? load(from) : load_first(from, count, T(0));
+}
+template <class T> CELOSS_INLINE void store_count(T* to, int count, typename VectorOf<T>::V v) {
+    if (count == lanes_of<T>()) store(to, v);
+    else store_first(to, count, v);
+}
+
 // base[at] in each lane.
 CELOSS_INLINE F64 gather(const double* base, M64 at) {
 #if defined(__AVX512F__)
@@ -113,6 +121,12 @@ CELOSS_INLINE F64 gather(const double* base, M64 at) {
     return v;
 #endif
 }
+
+// What was stored is read back from memory, not from the registers it came from: converting from memory saves shuffles.
+CELOSS_INLINE void keep_in_memory() { __asm__ volatile("" ::: "memory"); }
+
+// A page ahead, where the hardware's own prefetching ends.
+constexpr ptrdiff_t PREFETCH_AHEAD = 4096;
 
 // ---- arithmetic the vector extensions have no word for -----------------------------------------------------------------
 
@@ -152,7 +166,7 @@ template <class T> CELOSS_INLINE typename VectorOf<T>::M lane_numbers() {
     for (int i = 0; i < lanes_of<T>(); ++i) numbers[i] = i;
     return numbers;
 }
-CELOSS_INLINE M64 first_lanes(int count) { return lane_numbers<double>() < count; }
+template <class T> CELOSS_INLINE typename VectorOf<T>::M first_lanes(int count) { return lane_numbers<T>() < count; }
 
 CELOSS_INLINE F32 select(M32 where, F32 yes, F32 no) { return where ? yes : no; }
 CELOSS_INLINE F64 select(M64 where, F64 yes, F64 no) { return where ? yes : no; }

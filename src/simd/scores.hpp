@@ -1,6 +1,4 @@
-// elementwise.hpp: what is done to one score at a time: sigmoid, its logarithm, and the losses on binary scores.
-//
-// Includes block_ops.h, exp_log.hpp, number.hpp and vector.hpp only.
+// scores.hpp: what is done to one score at a time: sigmoid, its logarithm, and the losses of binary scores.
 //
 // One score z becomes e = exp(-|z|) in (0, 1], and everything is made of three numbers that are never a difference of
 // larger ones:
@@ -12,16 +10,12 @@
 // product of theirs with a large upstream gradient is.
 #pragma once
 
-#include "block_ops.h"
+#include "contract.h"
 #include "exp_log.hpp"
 #include "number.hpp"
 #include "vector.hpp"
 
 namespace {
-
-template <class V> struct Parts {
-    V high, low;
-};
 
 // log(1 + e) = e - e^2/4 + e^2 r(e - center) on [0, 1]: two exact terms, and less than a quarter of the result to round. A
 // weighted minimax fit around a center that makes the first coefficients round well: relative error 2^-29.6 (float32) and
@@ -45,16 +39,6 @@ template <> struct Log1pConstants<double> {
         -0x1.b572f2e14e4aep-11, 0x1.0267e723d9220p-11,  -0x1.32ccabfdee143p-12, 0x1.6b7a1b2fbdab2p-13,  -0x1.b495f3c6b707bp-14,
         0x1.1cfb872f5ddfdp-14,  -0x1.3e5be3f585179p-15, 0x1.2e280bf49371dp-17,  -0x1.1634fd38dc476p-16, 0x1.a8f8093cae3d0p-16};
 };
-
-// numerator - quotient * divisor in float32; without the instruction in float64, where the product is exact.
-CELOSS_INLINE F32 remainder_of(F32 numerator, F32 quotient, F32 divisor) {
-#if defined(__FMA__) || defined(__aarch64__)
-    return fma(-quotient, divisor, numerator);
-#else
-    return narrow(widen_low(numerator) - widen_low(quotient) * widen_low(divisor),
-                  widen_high(numerator) - widen_high(quotient) * widen_high(divisor));
-#endif
-}
 
 // 1 / d, to 2^-14 at least: the first step of a quotient whose remainder is taken next. A division keeps its unit busy for
 // as long as a quarter of what else there is to do for a score.
@@ -117,21 +101,6 @@ template <class T> struct Score {
     }
 };
 
-// f(index, count) for the vectors of n numbers; `count` lanes of the last.
-template <class T, class F> CELOSS_INLINE void each_vector(ptrdiff_t n, F f) {
-    constexpr int W = lanes_of<T>();
-    ptrdiff_t i = 0;
-    for (; i + W <= n; i += W) f(i, W);
-    if (i < n) f(i, (int)(n - i));
-}
-template <class T> CELOSS_INLINE typename VectorOf<T>::V load_count(const T* from, int count) {
-    return count == lanes_of<T>() ? load(from) : load_first(from, count, T(0));
-}
-template <class T> CELOSS_INLINE void store_count(T* to, int count, typename VectorOf<T>::V v) {
-    if (count == lanes_of<T>()) store(to, v);
-    else store_first(to, count, v);
-}
-
 // a + l for a >= 0, whose rounding error is a_low, rounded once; inf for a = inf.
 template <class T, class V> CELOSS_INLINE V plus_log(V a, V a_low, Parts<V> l) {
     const V b = l.high * Score<T>::per_unit, sum = a + b, b_seen = sum - a;
@@ -190,12 +159,6 @@ template <> struct LossSum<double> {
     CELOSS_INLINE double total() const { return sum_lanes<double>(sum); }
 };
 
-template <class T> CELOSS_INLINE typename VectorOf<T>::M lanes_before(int count) {
-    typename VectorOf<T>::M numbers;
-    for (int i = 0; i < lanes_of<T>(); ++i) numbers[i] = i;
-    return numbers < count;
-}
-
 // A factor in two parts; where it leaves T's range these would be inf - inf, and the high one does alone.
 template <class T> struct Factor {
     typedef typename VectorOf<T>::V V;
@@ -234,7 +197,7 @@ template <class T> struct Factor {
 // score speaks against, and r = 1 - c:
 //     loss = l + c |z|        dloss/dz = sign(z) (c u - r t)
 // For a label of 0 or 1 one of the two products is 0.
-template <class T, bool GRAD, bool UPSTREAM> double plain_cross_entropy(BinaryBlock<T>* b) {
+template <class T, bool GRAD, bool UPSTREAM> double unweighted_cross_entropy(ScoreBlock<T>* b) {
     typedef typename VectorOf<T>::V V;
     const RowScale<V> scale = row_scale<V, T>(V{});
     const double scaled = b->factor * (double)Score<T>::per_unit;
@@ -253,10 +216,10 @@ template <class T, bool GRAD, bool UPSTREAM> double plain_cross_entropy(BinaryBl
             const Parts<V> t = score.less_likely(), u = Score<T>::likelier(t);
             const V g = fma(c, u.high, -(r * t.high)), g_low = fma(c, u.low, -(r * t.low));
             const Factor<T> factor = UPSTREAM ? Factor<T>(scaled, b->upstream + i, count) : common;
-            store_count(b->grad + i, count, factor.times(select(positive, g, -g), select(positive, g_low, -g_low)));
+            store_count(b->result + i, count, factor.times(select(positive, g, -g), select(positive, g_low, -g_low)));
         }
         if (b->loss) store_count(b->loss + i, count, loss);
-        if (count < lanes_of<T>()) loss = select(lanes_before<T>(count), loss, V{});
+        if (count < lanes_of<T>()) loss = select(first_lanes<T>(count), loss, V{});
         sum.add(loss);
     });
     return sum.total();
@@ -271,7 +234,7 @@ template <class T> struct NumberScore {
 
 // A float32 score for squares of its probabilities, which would double the errors of float32 exponentials.
 CELOSS_INLINE NumberScore<float> score_of_distance(F64 z, F64 y) {
-    const F64 e = exp_of_distance(minus_absolute<double>(z)), u = 1.0 / (1.0 + e);
+    const F64 e = exp_to_39_bits(minus_absolute<double>(z)), u = 1.0 / (1.0 + e);
     return {z, y, F64{}, e * u, u};
 }
 
@@ -284,14 +247,14 @@ CELOSS_INLINE F64 load_weights(const double* at, M64* bad) {
 }
 
 template <class T, int LOSS, bool GRAD>
-CELOSS_INLINE void weighted_loss(const NumberScore<T>& s, const BinaryBlock<T>* b, const double* w, const double* pos,
+CELOSS_INLINE void weighted_loss(const NumberScore<T>& s, const ScoreBlock<T>* b, const double* w, const double* pos,
                                  const double* upstream, F64* loss, F64* grad, M64* bad) {
     typedef Number<T> N;
     const M64 positive = s.z > 0;
     const N y = number<T>(s.y);
     N yes = y, no = number<T>(F64{} + 1.0) - y;
     if (b->keep != 1.0) {
-        const N keep = number<T>(splat(b->keep), splat(b->keep_low)), add = number<T>(splat(b->add), splat(b->add_low));
+        const N keep = number<T>(splat(b->keep), splat(b->keep_low)), add = number<T>(splat(b->add));
         yes = multiply_add(yes, keep, add);
         no = multiply_add(no, keep, add);
     }
@@ -316,7 +279,7 @@ CELOSS_INLINE void weighted_loss(const NumberScore<T>& s, const BinaryBlock<T>* 
     }
 }
 
-template <class T, int LOSS, bool GRAD> double weighted_binary(BinaryBlock<T>* b) {
+template <class T, int LOSS, bool GRAD> double weighted_binary(ScoreBlock<T>* b) {
     typedef typename VectorOf<T>::V V;
     constexpr int W = lanes_of<T>(), half = lanes_of<double>();
     const RowScale<V> scale = row_scale<V, T>(V{});
@@ -365,10 +328,10 @@ template <class T, int LOSS, bool GRAD> double weighted_binary(BinaryBlock<T>* b
             grad_here = grad[0];
         }
         if (b->loss) store_count(b->loss + i, count, loss_here);
-        if (GRAD) store_count(b->grad + i, count, grad_here);
+        if (GRAD) store_count(b->result + i, count, grad_here);
         if (count < W) {
-            loss[0] = select(lanes_before<double>(count), loss[0], F64{});
-            loss[1] = select(lanes_before<double>(count - half), loss[1], F64{});
+            loss[0] = select(first_lanes<double>(count), loss[0], F64{});
+            loss[1] = select(first_lanes<double>(count - half), loss[1], F64{});
         }
         sum.add(sizeof(T) == 4 ? loss[0] + loss[1] : loss[0]);
     });
@@ -376,47 +339,21 @@ template <class T, int LOSS, bool GRAD> double weighted_binary(BinaryBlock<T>* b
     return sum.total();
 }
 
-template <class T> double binary(BinaryBlock<T>* b) {
-    const bool grad = b->grad != nullptr;
-    switch (b->loss_kind) {
-    case BINARY_CROSS_ENTROPY:
+// ---- of any kind ----------------------------------------------------------------------------------------------------
+
+template <class T> double scores(ScoreBlock<T>* b) {
+    const bool grad = b->result != nullptr;
+    switch (b->operation) {
+    case SIGMOID: sigmoid(b->n, b->z, b->result); return 0;
+    case LOG_SIGMOID: log_sigmoid(b->n, b->z, b->result); return 0;
+    case BINARY_BRIER: return grad ? weighted_binary<T, BINARY_BRIER, true>(b) : weighted_binary<T, BINARY_BRIER, false>(b);
+    case BINARY_ZERO_ONE: return weighted_binary<T, BINARY_ZERO_ONE, false>(b);
+    default:
         if (b->weight || b->pos_weight || b->keep != 1.0)
             return grad ? weighted_binary<T, BINARY_CROSS_ENTROPY, true>(b) : weighted_binary<T, BINARY_CROSS_ENTROPY, false>(b);
-        return !grad         ? plain_cross_entropy<T, false, false>(b)
-               : b->upstream ? plain_cross_entropy<T, true, true>(b)
-                             : plain_cross_entropy<T, true, false>(b);
-    case BINARY_BRIER: return grad ? weighted_binary<T, BINARY_BRIER, true>(b) : weighted_binary<T, BINARY_BRIER, false>(b);
-    default: return weighted_binary<T, BINARY_ZERO_ONE, false>(b);
-    }
-}
-
-// ---- labels ---------------------------------------------------------------------------------------------------------
-
-template <class T, class L> void labels_as(const Matrix* from, const Tile<T>* to) {
-    for (ptrdiff_t i = 0; i < to->rows; ++i) {
-        const char* row = from->at + i * from->row_stride;
-        T* out = to->at + i * to->row_stride;
-        L label;
-        if (from->class_stride == (ptrdiff_t)sizeof(L)) {
-            for (ptrdiff_t j = 0; j < to->classes; ++j) {
-                __builtin_memcpy(&label, row + j * (ptrdiff_t)sizeof(L), sizeof label);
-                out[j] = (T)label;
-            }
-        } else {
-            for (ptrdiff_t j = 0; j < to->classes; ++j) {
-                __builtin_memcpy(&label, row + j * from->class_stride, sizeof label);
-                out[j] = (T)label;
-            }
-        }
-    }
-}
-
-template <class T> void load_labels(const Matrix* from, const Tile<T>* to) {
-    switch (from->storage) {
-    case STORED_INT8: return labels_as<T, int8_t>(from, to);
-    case STORED_UINT8: return labels_as<T, uint8_t>(from, to);
-    case STORED_INT32: return labels_as<T, int32_t>(from, to);
-    default: return labels_as<T, int64_t>(from, to);
+        return !grad         ? unweighted_cross_entropy<T, false, false>(b)
+               : b->upstream ? unweighted_cross_entropy<T, true, true>(b)
+                             : unweighted_cross_entropy<T, true, false>(b);
     }
 }
 

@@ -71,11 +71,11 @@ def exact_log1p_ratio(rest, unit, rest_low, unit_low):
     return np.log1p((wider(rest) + rest_low) / (wider(unit) + unit_low))
 
 
-def exact_exp_of_distance(d, *_):
+def exact_exp_to_39_bits(d, *_):
     return np.exp(wider(d))
 
 
-def exact_exp_of_difference(d, low, *_):
+def exact_exp_with_error(d, low, *_):
     return np.exp(wider(d)) * (1 + wider(low)) * 2.0**64
 
 
@@ -95,8 +95,8 @@ def digits_of(function):
         "log_sigmoid": lambda x, *_: -log1p(exp(-mpf(x))),
         "exp_of_maximum": lambda a, steps, *_: mpmath.ldexp(exp(mpf(a)), 64 - int(steps)),
         "log1p_ratio": lambda r, u, rl, ul: log1p((mpf(r) + mpf(rl)) / (mpf(u) + mpf(ul))),
-        "exp_of_distance": lambda d, *_: exp(mpf(d)),
-        "exp_of_difference": lambda d, low, *_: mpmath.ldexp(exp(mpf(d) + mpf(low)), 64),
+        "exp_to_39_bits": lambda d, *_: exp(mpf(d)),
+        "exp_with_error": lambda d, low, *_: mpmath.ldexp(exp(mpf(d) + mpf(low)), 64),
     }
     form = forms[function.kernel.removesuffix("_exact")]
 
@@ -164,7 +164,7 @@ def rest_and_unit(n, rng):
 
 
 class Function(NamedTuple):
-    kernel: str  # "exp": of _kernels.elementary; "sigmoid": of celoss
+    kernel: str  # "exp": of _kernels.probe; "sigmoid": of celoss
     exact: Callable
     with_error: bool = False
     low_arguments: bool = False  # takes rounding errors of its arguments
@@ -179,7 +179,7 @@ class Function(NamedTuple):
         """The result in the wider precision."""
         if self.kernel in ("sigmoid", "log_sigmoid"):
             return wider(getattr(celoss, self.kernel)(arguments[0]))
-        value, error = _kernels.elementary(self.kernel, *(arguments if self.low_arguments else arguments[:2]))
+        value, error = _kernels.probe(self.kernel, *(arguments if self.low_arguments else arguments[:2]))
         return wider(value) + error if self.with_error else wider(value)
 
     def error(self, *arguments, exact=None):
@@ -195,7 +195,7 @@ class Function(NamedTuple):
         """All arguments of a function of one number; a second one follows from it."""
         second = {
             "exp_of_maximum": lambda: np.rint(x.astype(real) * np.log2(np.exp(real(1)))),  # the power of two taken out
-            "exp_of_difference": lambda: 0.375 * np.spacing(x),  # the rounding error
+            "exp_with_error": lambda: 0.375 * np.spacing(x),  # the rounding error
         }
         return full(x, second[self.kernel]() if self.kernel in second else 0)
 
@@ -244,9 +244,9 @@ FUNCTIONS = {
     ),
     "log1p_ratio": Function("log1p_ratio", exact_log1p_ratio),
     "log1p_ratio_exact+error": Function("log1p_ratio_exact", exact_log1p_ratio, with_error=True, low_arguments=True),
-    "exp_of_distance": Function("exp_of_distance", exact_exp_of_distance, interval={F64: (-700.0, 0.0)}),
-    "exp_of_difference+error": Function(
-        "exp_of_difference", exact_exp_of_difference, with_error=True, interval={F64: (WITH_ERROR[F64], 0.0)}
+    "exp_to_39_bits": Function("exp_to_39_bits", exact_exp_to_39_bits, interval={F64: (-700.0, 0.0)}),
+    "exp_with_error+error": Function(
+        "exp_with_error", exact_exp_with_error, with_error=True, interval={F64: (WITH_ERROR[F64], 0.0)}
     ),
     "log1p_of_exp+error": Function("log1p_of_exp", exact_log1p_of_exp, with_error=True, interval=OF_MAGNITUDE),
     "less_likely+error": Function("less_likely", exact_less_likely, with_error=True, interval=OF_MAGNITUDE),

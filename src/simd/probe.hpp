@@ -1,16 +1,15 @@
-// elementary.hpp: the elementary functions that the kernels are made of, one number at a time, so that the tests reach them.
-//
-// Includes elementwise.hpp, exp_log.hpp, softmax_ops.hpp and block_ops.h only.
+// probe.hpp: the functions that the operations are made of, one number at a time, so that the tests reach them.
 #pragma once
 
-#include "block_ops.h"
-#include "elementwise.hpp"
+#include "contract.h"
 #include "exp_log.hpp"
-#include "softmax_ops.hpp"
+#include "number.hpp"
+#include "scores.hpp"
+#include "vector.hpp"
 
 namespace {
 
-template <class T> void elementary(int function, ptrdiff_t n, const T* const in[4], T* high, T* low) {
+template <class T> void probe(int function, ptrdiff_t n, const T* const in[4], T* high, T* low) {
     typedef typename VectorOf<T>::V V;
     each_vector<T>(n, [&](ptrdiff_t i, int count) {
         const V x = load_count(in[0] + i, count), y = load_count(in[1] + i, count);
@@ -38,12 +37,12 @@ template <class T> void elementary(int function, ptrdiff_t n, const T* const in[
                 result = {logarithm.high, logarithm.low};
                 break;
             }
-            case EXP_OF_DIFFERENCE: {
-                const HighLow e = exp_of_difference({x, y});
+            case EXP_WITH_ERROR: {
+                const HighLow e = exp_with_error({x, y});
                 result = {e.high, e.low};
                 break;
             }
-            case EXP_OF_DISTANCE: result = {exp_of_distance(x), V{}}; break;
+            case EXP_TO_39_BITS: result = {exp_to_39_bits(x), V{}}; break;
             }
         }
         store_count(high + i, count, result.high);

@@ -1,0 +1,131 @@
+# The vector code, as its headers say it: what the kernels use of them.
+from libc.stdint cimport int32_t, int64_t
+from libcpp cimport bool
+
+
+cdef extern from "simd/contract.h" nogil:
+    enum: CELOSS_LANE_GROUP
+    enum: CELOSS_BLOCK_ROWS
+    enum: SEEN_KEPT, SEEN_IGNORED, SEEN_OUT_OF_RANGE
+    enum: EXP, LOG1P_OF_EXP, LESS_LIKELY, EXP_OF_MAXIMUM, LOG1P_RATIO, LOG1P_RATIO_EXACT, EXP_TO_39_BITS, EXP_WITH_ERROR
+    enum: STORED_FLOAT32, STORED_FLOAT64, STORED_FLOAT16, STORED_BFLOAT16
+    enum: STORED_INT8, STORED_UINT8, STORED_INT32, STORED_INT64
+
+    cdef cppclass Tile[T]:
+        T* at
+        Py_ssize_t row_stride, class_stride, rows, classes
+
+    cdef struct Matrix:
+        char* at
+        Py_ssize_t row_stride, class_stride
+        int storage
+
+    cdef cppclass Rows[T]:
+        const int64_t* targets
+        int64_t* target
+        T* maximum
+        Py_ssize_t* maximum_group
+        T* x_target
+        double* loss
+        double* at_target
+        double* block_loss
+
+    cdef struct RowOptions:
+        const double* sample_weight
+        const double* upstream
+        const double* class_weight
+        double factor
+        bint probabilities, soft_targets
+        double smoothing
+
+    cdef cppclass ScoreBlock[T]:
+        int operation
+        Py_ssize_t n
+        const T* z
+        const T* y
+        double keep, keep_low, add, factor
+        const double* weight
+        const double* pos_weight
+        const double* upstream
+        T* loss
+        T* result
+        int bad_weight
+
+    cdef cppclass BlockOps[T]:
+        void maximum(const Tile[T]*, Rows[T]*)
+        void argmax(const Tile[T]*, Rows[T]*)
+        void soft_sums(const Tile[T]*, const Tile[T]*, const RowOptions*, Rows[T]*)
+        void exp_sum(const Tile[T]*, const Tile[T]*, const Tile[T]*, Py_ssize_t, Rows[T]*)
+        void exp_targets(Py_ssize_t, Rows[T]*)
+        void log_rows(Py_ssize_t, Rows[T]*)
+        void cross_entropy(Py_ssize_t, const RowOptions*, Rows[T]*)
+        void gradient(const Tile[T]*, const Tile[T]*, const Tile[T]*, const RowOptions*, Rows[T]*)
+        void softmax(const Tile[T]*, const Tile[T]*, Rows[T]*)
+        void log_softmax(const Tile[T]*, const Tile[T]*, const Rows[T]*)
+        void logsumexp(Py_ssize_t, Rows[T]*)
+        void infinite_sums(const Tile[T]*, Rows[T]*)
+        void zero_one(Py_ssize_t, const Tile[T]*, const RowOptions*, Rows[T]*)
+        void brier(const Tile[T]*, const Tile[double]*, const Tile[T]*, const Tile[T]*, const RowOptions*, Rows[T]*)
+        void load_tile(const Matrix*, const Tile[T]*)
+        void store_tile(const Tile[T]*, const Matrix*)
+        void load_labels(const Matrix*, const Tile[T]*)
+        double scores(ScoreBlock[T]*)
+        void probe(int, Py_ssize_t, const T**, T*, T*)
+
+    cdef struct BlockOpsTable:
+        const char* level
+        BlockOps[float] f32
+        BlockOps[double] f64
+        Py_ssize_t (*count_other_than_i64)(const int64_t*, Py_ssize_t, int64_t) noexcept nogil
+        Py_ssize_t (*count_other_than_i32)(const int32_t*, Py_ssize_t, int64_t) noexcept nogil
+        int (*read_targets_i64)(const int64_t*, Py_ssize_t, int64_t, int64_t, int64_t*) noexcept nogil
+        int (*read_targets_i32)(const int32_t*, Py_ssize_t, int64_t, int64_t, int64_t*) noexcept nogil
+        double (*sum_of_weights)(Py_ssize_t, const int64_t*, const RowOptions*) noexcept nogil
+
+    cdef cppclass Level:
+        const char* name
+        const BlockOpsTable* table
+        bint runnable
+
+    const Level* celoss_levels(int*)
+
+
+cdef extern from "simd/layout.hpp" nogil:
+    cdef struct Layout:
+        char* at
+        const int64_t* outer_offsets
+        Py_ssize_t outer_stride, inner_stride, class_stride
+        int storage
+        bool unaligned
+
+    cdef cppclass Workplace[T]:
+        Tile[T] x, q, g, out
+        Tile[double] wide
+        Py_ssize_t ahead, first_class
+
+    Py_ssize_t item_size(int)
+    Tile[T] tile_at[T](T*, Py_ssize_t, Py_ssize_t, bool)
+    Py_ssize_t numbers_of_tile(Py_ssize_t, Py_ssize_t, bool)
+    bint is_class_after_class(const Layout&)
+    Matrix matrix_at(const Layout&, Py_ssize_t, Py_ssize_t, Py_ssize_t)
+    bint is_direct[T](const Layout&, const T*)
+    bint is_native[T](int, const T*)
+    void work_in_place[T](const Layout&, Py_ssize_t, Py_ssize_t, Py_ssize_t, Tile[T]*)
+    void clear_rows(const Matrix&, Py_ssize_t, Py_ssize_t)
+
+
+cdef extern from "simd/sums.hpp" nogil:
+    double sum_of_losses(const double*, Py_ssize_t)
+    void put_losses(const double*, Py_ssize_t, char*, int, Py_ssize_t)
+    void set_smoothing(RowOptions*, double, Py_ssize_t)
+
+
+cdef extern from "simd/pieces.hpp" nogil:
+    cdef struct Piece:
+        Py_ssize_t maximum_group
+        double maximum
+
+    void take_piece[T](const Rows[T]*, Piece*)
+    void put_piece[T](const Piece*, Rows[T]*)
+    void merge_maxima(Piece*, Py_ssize_t)
+    void merge_sums[T](const Piece*, Py_ssize_t, Rows[T]*)

@@ -1,0 +1,210 @@
+// contract.h: what the kernels (_kernels.pyx) and the vector code agree on: one table of block operations for each level.
+//
+// A block operation works on a few rows at a time, small enough for the cache, and never sees Python or threads. What it knows
+// of the rows stands in one workspace, `Rows`, which every operation reads and adds to.
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+// ---- where numbers are -----------------------------------------------------------------------------------------------
+
+// A block of rows x classes numbers in memory; strides count numbers. Either class_stride is 1 (classes as lanes), or
+// row_stride is 1 (rows as lanes); then the block is scratch whose class_stride is a multiple of CELOSS_LANE_GROUP, and
+// operations may work on the lanes between rows and that multiple.
+template <class T> struct Tile {
+    T* at;
+    ptrdiff_t row_stride, class_stride;
+    ptrdiff_t rows, classes;
+};
+enum { CELOSS_LANE_GROUP = 16 };
+
+// How numbers are stored in the user's arrays. Arithmetic is float64 for float64 and float32 for all others. Labels of binary
+// losses may also be integers (bool as uint8).
+enum Storage {
+    STORED_FLOAT32 = 0,
+    STORED_FLOAT64 = 1,
+    STORED_FLOAT16 = 2,
+    STORED_BFLOAT16 = 3,
+    STORED_INT8 = 4,
+    STORED_UINT8 = 5,
+    STORED_INT32 = 6,
+    STORED_INT64 = 7
+};
+
+// A matrix of the user's: any strides, in bytes, of any sign, unaligned.
+struct Matrix {
+    char* at;
+    ptrdiff_t row_stride, class_stride;
+    int storage;
+};
+
+// ---- what is known of rows -------------------------------------------------------------------------------------------
+
+// Rows of a block at most. Arrays with a number for each row have room for more, so that what works on whole vectors of rows
+// may go past the last one; and so that no two arrays are a multiple of 4096 bytes apart, where a store holds up a load.
+enum { CELOSS_BLOCK_ROWS = 256, CELOSS_ROOM_FOR_ROWS = CELOSS_BLOCK_ROWS + 16 };
+
+// A number of each row, and its rounding error: kept where arithmetic is float64, anything elsewhere.
+struct PerRow {
+    double high[CELOSS_ROOM_FOR_ROWS], low[CELOSS_ROOM_FOR_ROWS];
+};
+
+// All that is known of the rows of a block. With m_i the row's maximum, t its target, e_ij the exponentials, p_ij the
+// probabilities, and v_ij = w_j (keep q_ij + add) the soft targets (smoothing or probabilities q):
+template <class T> struct Rows {
+    const int64_t* targets;                             // `target`, or null: probabilities, or rows without targets
+    char to_a_cache_line[64 - sizeof(const int64_t*)];  // what follows begins on one, and so does what stands behind all of it
+    // -1: the row is ignored; it may be passed over, and what stands in its other places is anything.
+    int64_t target[CELOSS_ROOM_FOR_ROWS];
+
+    T maximum[CELOSS_ROOM_FOR_ROWS];
+    ptrdiff_t maximum_group[CELOSS_ROOM_FOR_ROWS];  // group of classes in which it comes first; -1: it is in none of these
+    int64_t argmax[CELOSS_ROOM_FOR_ROWS];  // the first class that attains it; -1: none does, or it is infinite, or there is a NaN
+    T x_target[CELOSS_ROOM_FOR_ROWS], e_target[CELOSS_ROOM_FOR_ROWS];  // logit and exponential at the target
+
+    PerRow rest;     // sum of the exponentials but one maximum's
+    PerRow unit;     // the exponential of that maximum
+    PerRow inverse;  // 1 / (unit + rest)
+    PerRow log_sum;  // log(1 + rest / unit)
+    PerRow nll;      // -log p_t = (m - x_t) + log_sum
+    PerRow miss;     // 1 - p_t, from the exponentials of the others
+
+    PerRow mass;  // sum of v_ij
+    PerRow gap;   // sum of v_ij (m_i - x_ij), where 0 * inf counts 0
+
+    double loss[CELOSS_ROOM_FOR_ROWS];
+    PerRow coefficient, subtracted;          // the gradient is coefficient p_k - subtracted v_k,
+    double at_target[CELOSS_ROOM_FOR_ROWS];  // and at the target
+
+    // The Brier score, with d_j = p_j - v_j and k the class of the maximum:
+    PerRow squares;                          // sum of d_j^2 over j != k
+    PerRow moment;                           // sum of p_j d_j over j != k
+    PerRow mean;                             // the gradient is factor p_j (d_j - mean),
+    double factor[CELOSS_ROOM_FOR_ROWS];     //
+    double at_argmax[CELOSS_ROOM_FOR_ROWS];  // at k, and at the target at_target
+
+    double block_loss[CELOSS_ROOM_FOR_ROWS];  // `loss` of the whole block, whose stretches are worked on one after the other
+};
+
+// What enters the loss of some rows beside their logits and targets. Arrays are the user's: no room behind the last.
+struct RowOptions {
+    const double *sample_weight, *upstream;  // of each row; null: 1
+    const double* class_weight;              // of each class; null: 1
+    double factor;                           // of the gradient
+    int probabilities;                       // targets are probabilities
+    int soft_targets;                        // smoothing or probabilities
+    double smoothing;
+    // keep = 1 - smoothing, add = smoothing / classes, mass = the sum of add w_j, with their rounding errors.
+    double keep, keep_low, add, add_low, mass, mass_low;
+};
+
+// ---- scores ----------------------------------------------------------------------------------------------------------
+
+enum ScoreOperation { BINARY_CROSS_ENTROPY = 0, BINARY_BRIER = 1, BINARY_ZERO_ONE = 2, SIGMOID = 3, LOG_SIGMOID = 4 };
+
+// n scores z, one after another, and what else enters their loss (formulas: scores.hpp). y and loss are of losses only.
+template <class T> struct ScoreBlock {
+    int operation;
+    ptrdiff_t n;
+    const T *z, *y;
+    double keep, keep_low, add, factor;            // y' = keep y + add; the gradient is scaled by factor
+    const double *weight, *pos_weight, *upstream;  // null: 1
+    T *loss, *result;                              // null: not wanted; the result (a gradient, sigmoid) may be z
+    int bad_weight;                                // set where a weight is not finite and >= 0
+};
+
+// ---- the table -------------------------------------------------------------------------------------------------------
+
+// For the tests: the functions that the operations are made of, in the form they have there. From EXP_OF_MAXIMUM on in float64
+// only.
+enum Probe {
+    EXP = 0,           // exp(x) in a row whose maximum is y (exp_log.hpp: exp_parts)
+    LOG1P_OF_EXP = 1,  // log(1 + exp(-|x|)) (scores.hpp: Score)
+    LESS_LIKELY = 2,   // sigma(-|x|) (scores.hpp: Score)
+    EXP_OF_MAXIMUM = 3,
+    LOG1P_RATIO = 4,
+    LOG1P_RATIO_EXACT = 5,
+    EXP_TO_39_BITS = 6,
+    EXP_WITH_ERROR = 7
+};
+
+// Tiles are of either orientation, but for what is said to be one.
+template <class T> struct BlockOps {
+    // maximum, maximum_group. NaNs are passed over here and found by exp_sum.
+    void (*maximum)(const Tile<T>* x, Rows<T>* rows);
+    // maximum, maximum_group, argmax.
+    void (*argmax)(const Tile<T>* x, Rows<T>* rows);
+
+    // mass (of probabilities) and gap.
+    void (*soft_sums)(const Tile<T>* x, const Tile<T>* q, const RowOptions* options, Rows<T>* rows);
+
+    // e_ij = exp(x_ij - m_i) * u_i with a factor u_i of the row's own, into e (nowhere if e->at is null; e may be x); rest and
+    // unit. So loss_i = (m_i - x_it) + log(1 + rest_i / unit_i) and p_ij = e_ij / (unit_i + rest_i). NaN or +inf: rest or unit is
+    // NaN. Also x_target, and e_target if e is stored; where there are no targets x_target is the maximum.
+    // While it computes, the `ahead` rows behind x and g are fetched into the cache. g is where the rows' result will be
+    // written: e, another place, or nowhere.
+    void (*exp_sum)(const Tile<T>* x, const Tile<T>* e, const Tile<T>* g, ptrdiff_t ahead, Rows<T>* rows);
+    // e_target of n rows, from x_target.
+    void (*exp_targets)(ptrdiff_t n, Rows<T>* rows);
+
+    // inverse, log_sum, nll and miss of n rows.
+    void (*log_rows)(ptrdiff_t n, Rows<T>* rows);
+
+    // Results of n rows: losses, and what their gradients are made of.
+    void (*cross_entropy)(ptrdiff_t n, const RowOptions* options, Rows<T>* rows);
+    // g_ij = coefficient_i p_ij - subtracted_i v_ij, and at the target; 0 where the row is ignored. g may be e. Products below
+    // the smallest normal number become 0.
+    void (*gradient)(const Tile<T>* e, const Tile<T>* g, const Tile<T>* q, const RowOptions* options, Rows<T>* rows);
+
+    // g_ij = p_ij; g may be e.
+    void (*softmax)(const Tile<T>* e, const Tile<T>* g, Rows<T>* rows);
+    // y_ij = log p_ij = x_ij - m_i - log_sum_i; y may be x.
+    void (*log_softmax)(const Tile<T>* x, const Tile<T>* y, const Rows<T>* rows);
+    // loss_i = m_i + log_sum_i of n rows; where m_i is not finite it is what infinite_sums has left there:
+    void (*logsumexp)(ptrdiff_t n, Rows<T>* rows);
+    // that maximum, or NaN where there is one in the row.
+    void (*infinite_sums)(const Tile<T>* x, Rows<T>* rows);
+
+    // Losses of rows whose argmax is known: the classification error; the Brier score, with gradients in g (nowhere if
+    // null; may be x). e: room for exponentials in float64, and for float64 as much again for their rounding errors.
+    void (*zero_one)(ptrdiff_t n, const Tile<T>* q, const RowOptions* options, Rows<T>* rows);
+    void (*brier)(const Tile<T>* x, const Tile<double>* e, const Tile<T>* g, const Tile<T>* q, const RowOptions* options,
+                  Rows<T>* rows);
+
+    // Between a user's matrix and a tile. With rows as lanes, those behind the last row become 0, or copies of other rows.
+    void (*load_tile)(const Matrix* from, const Tile<T>* to);
+    void (*store_tile)(const Tile<T>* from, const Matrix* to);
+    // load_tile of labels stored as integers; tiles with class_stride 1.
+    void (*load_labels)(const Matrix* from, const Tile<T>* to);
+
+    // One operation on a block of scores; the sum of the losses, or 0.
+    double (*scores)(ScoreBlock<T>* block);
+
+    // A function of n numbers x = in[0] and y = in[1], whose rounding errors are in[2] and in[3].
+    void (*probe)(int function, ptrdiff_t n, const T* const in[4], T* high, T* low);
+};
+
+enum TargetsSeen { SEEN_KEPT = 1, SEEN_IGNORED = 2, SEEN_OUT_OF_RANGE = 4 };
+
+struct BlockOpsTable {
+    const char* level;
+    BlockOps<float> f32;
+    BlockOps<double> f64;
+    // How many of n targets differ from `value`.
+    ptrdiff_t (*count_other_than_i64)(const int64_t* target, ptrdiff_t n, int64_t value);
+    ptrdiff_t (*count_other_than_i32)(const int32_t* target, ptrdiff_t n, int64_t value);
+    // Targets, each read once: out_i = target_i, or -1 where that is ignore_index. Returns what was among them (TargetsSeen).
+    int (*read_targets_i64)(const int64_t* target, ptrdiff_t n, int64_t ignore_index, int64_t classes, int64_t* out);
+    int (*read_targets_i32)(const int32_t* target, ptrdiff_t n, int64_t ignore_index, int64_t classes, int64_t* out);
+    // What n rows weigh in a mean: the sum of s_n w_t, but of those that are ignored. No targets: of s_n.
+    double (*sum_of_weights)(ptrdiff_t n, const int64_t* targets, const RowOptions* options);
+};
+
+// level.cpp: the levels of this build, best first.
+struct Level {
+    const char* name;
+    const BlockOpsTable* table;
+    bool runnable;
+};
+const Level* celoss_levels(int* count);

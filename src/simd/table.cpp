@@ -1,0 +1,30 @@
+// table.cpp: the table of block operations of one level: compiled once per level, with its flags. Exports one symbol.
+#include "activations.hpp"
+#include "brier.hpp"
+#include "contract.h"
+#include "cross_entropy.hpp"
+#include "exp_sum.hpp"
+#include "gradient.hpp"
+#include "maximum.hpp"
+#include "probe.hpp"
+#include "scores.hpp"
+#include "soft_targets.hpp"
+#include "targets.hpp"
+#include "tiles.hpp"
+#include "zero_one.hpp"
+
+namespace {
+
+// In the order of the contract.
+template <class T> constexpr BlockOps<T> operations() {
+    return {maximum<T>,   argmax<T>,     soft_sums<T>,   exp_sum<T>,   exp_targets<T>,   log_rows<T>, cross_entropy<T>,
+            gradient<T>,  softmax<T>,    log_softmax<T>, logsumexp<T>, infinite_sums<T>, zero_one<T>, brier<T>,
+            load_tile<T>, store_tile<T>, load_labels<T>, scores<T>,    probe<T>};
+}
+
+}  // namespace
+
+extern const BlockOpsTable CELOSS_TABLE;
+const BlockOpsTable CELOSS_TABLE = {
+    CELOSS_LEVEL_NAME,         operations<float>(),   operations<double>(),  count_other_than<int64_t>,
+    count_other_than<int32_t>, read_targets<int64_t>, read_targets<int32_t>, sum_of_weights};

@@ -1,0 +1,84 @@
+// targets.hpp: targets of rows: read, counted, and what they and the options weigh, one row a lane.
+#pragma once
+
+#include "contract.h"
+#include "number.hpp"
+#include "vector.hpp"
+
+namespace {
+
+template <class I> ptrdiff_t count_other_than(const I* target, ptrdiff_t n, int64_t value) {
+    if ((int64_t)(I)value != value) return n;
+    ptrdiff_t count = 0;
+    for (ptrdiff_t i = 0; i < n; ++i) count += target[i] != (I)value;
+    return count;
+}
+
+template <class I> int read_targets(const I* target, ptrdiff_t n, int64_t ignore_index, int64_t classes, int64_t* out) {
+    int64_t kept = 0, ignored = 0, outside = 0;
+    // The array may change under the call: this is the only look at it.
+    for (ptrdiff_t i = 0; i < n; ++i) out[i] = (int64_t)target[i];
+    keep_in_memory();
+    for (ptrdiff_t i = 0; i < n; ++i) {
+        const int64_t t = out[i], is_ignored = -(int64_t)(t == ignore_index);
+        const int64_t is_outside = -(int64_t)((uint64_t)t >= (uint64_t)classes) & ~is_ignored;
+        ignored |= is_ignored;
+        kept |= ~is_ignored;
+        outside |= is_outside;
+        out[i] = t | is_ignored;
+    }
+    return (kept ? SEEN_KEPT : 0) | (ignored ? SEEN_IGNORED : 0) | (outside ? SEEN_OUT_OF_RANGE : 0);
+}
+
+// Classes of the rows from `from` on, one a lane.
+CELOSS_INLINE M64 load_classes(const int64_t* from) {
+    M64 classes;
+    __builtin_memcpy(&classes, from, sizeof classes);
+    return classes;
+}
+
+// The same in lanes of T.
+template <class T> CELOSS_INLINE typename VectorOf<T>::M load_targets(const int64_t* target) {
+    typedef int64_t Wide __attribute__((vector_size(8 * lanes_of<T>())));
+    Wide wide;
+    __builtin_memcpy(&wide, target, sizeof wide);
+    return __builtin_convertvector(wide, typename VectorOf<T>::M);
+}
+
+// Of the first `count` rows from i on; 1 where the option is not given.
+CELOSS_INLINE F64 option_of_rows(const double* option, ptrdiff_t i, int count) {
+    if (!option) return F64{} + 1.0;
+    return count >= lanes_of<double>() ? load(option + i) : load_first(option + i, count, 0.0);
+}
+
+// w_t of the first `count` rows from i on; 1 without weights, and anything where a row is ignored.
+CELOSS_INLINE F64 weight_of_targets(const int64_t* targets, const RowOptions* o, ptrdiff_t i, int count) {
+    if (!targets || !o->class_weight) return F64{} + 1.0;
+    double weight[lanes_of<double>()] = {};
+    if (count >= lanes_of<double>()) {
+        M64 target;
+        __builtin_memcpy(&target, targets + i, sizeof target);
+        return gather(o->class_weight, target & ~(target >> 63));
+    }
+    for (int k = 0; k < count; ++k) weight[k] = o->class_weight[targets[i + k] & ~(targets[i + k] >> 63)];
+    return load(weight);
+}
+
+CELOSS_INLINE M64 ignored_rows(const int64_t* targets, ptrdiff_t i) {
+    M64 target{};
+    if (targets) __builtin_memcpy(&target, targets + i, sizeof target);
+    return target < 0;
+}
+
+// The sum of s_n w_t over n rows, but those that are ignored.
+inline double sum_of_weights(ptrdiff_t n, const int64_t* targets, const RowOptions* o) {
+    F64 sum{};
+    for (ptrdiff_t i = 0; i < n; i += lanes_of<double>()) {
+        const int count = (int)(n - i < lanes_of<double>() ? n - i : lanes_of<double>());
+        const F64 weight = option_of_rows(o->sample_weight, i, count) * weight_of_targets(targets, o, i, count);
+        sum += select(ignored_rows(targets, i) | ~first_lanes<double>(count), F64{}, weight);
+    }
+    return sum_lanes<double>(sum);
+}
+
+}  // namespace
