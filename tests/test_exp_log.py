@@ -6,8 +6,8 @@ for some thousand inputs and against long double for millions (slow; a sample in
 
 import math
 
-import probes
 import numpy as np
+import probes
 import pytest
 from probes import CASES, F32, F64, FUNCTIONS
 from truth import needs_wide
