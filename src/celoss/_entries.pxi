@@ -71,7 +71,7 @@ cdef void begin(LossCall* call, int operation, Py_ssize_t rows, Py_ssize_t class
     c.options.class_weight = NULL
     c.options.factor = 1
     c.options.probabilities = False
-    set_smoothing(&c.options, 0, classes)
+    c.options.smoothing = 0
     c.ignore_all = False
     c.row_loss = NULL
     c.bad_row.store(-1)

@@ -37,9 +37,14 @@ inline void add_exactly(double* sum, double* low, double more, double more_low) 
 
 // The shares of targets and smoothing, and the smoothing's mass, each as a number and its rounding error.
 inline void set_smoothing(RowOptions* o, double smoothing, ptrdiff_t classes) {
+    o->smoothing = smoothing;
+    o->soft_targets = o->probabilities || smoothing > 0;
+    o->keep = 1;
+    o->keep_low = o->add = o->add_low = o->mass = o->mass_low = 0;
+    if (smoothing == 0) return;
     const double count = (double)classes;
     double weights = count, low = 0;
-    if (smoothing > 0 && o->class_weight) {
+    if (o->class_weight) {
         weights = 0;
         for (ptrdiff_t j = 0; j < classes; ++j) {
             const double weight = o->class_weight[j], next = weights + weight, seen = next - weights;
@@ -47,8 +52,6 @@ inline void set_smoothing(RowOptions* o, double smoothing, ptrdiff_t classes) {
             weights = next;
         }
     }
-    o->smoothing = smoothing;
-    o->soft_targets = o->probabilities || smoothing > 0;
     o->keep = 1 - smoothing;
     o->keep_low = (1 - o->keep) - smoothing;
     o->add = smoothing / count;
