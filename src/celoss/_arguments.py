@@ -450,7 +450,7 @@ def as_labels(target: Any, shape: tuple[int, ...]) -> tuple[Array, int]:
     return _readable(array)
 
 
-def as_element_weight(value: ArrayLike | None, shape: tuple[int, ...], name: str) -> tuple[Array | None, int]:
+def as_score_weight(value: ArrayLike | None, shape: tuple[int, ...], name: str) -> tuple[Array | None, int]:
     """Weights seen in the logits' shape, and how they are stored. The kernel tests their values while it reads them."""
     if value is None:
         return None, 0
@@ -468,7 +468,7 @@ def as_element_weight(value: ArrayLike | None, shape: tuple[int, ...], name: str
         raise ValueError(f"{name} of shape {array.shape} does not broadcast to the logits' shape {shape}") from None
 
 
-def bad_element_weight(weight: Any, pos_weight: Any) -> ValueError:
+def bad_score_weight(weight: Any, pos_weight: Any) -> ValueError:
     """The error for a weight that is not finite and >= 0: which, and where."""
     for value, name in ((weight, "weight"), (pos_weight, "pos_weight")):
         try:
@@ -514,8 +514,8 @@ def score_arguments(
         others = {"target": target, "weight": weight, "pos_weight": pos_weight, "grad_output": grad_output}
         grad = np.empty(z.shape, z.dtype) if out is None else as_out(out, z, given, others)
     losses = np.empty(z.shape, np.float64 if storage == FLOAT64 else np.float32) if code == REDUCTIONS["none"] else None
-    weights, weight_storage = as_element_weight(weight, z.shape, "weight")
-    positive, positive_storage = as_element_weight(pos_weight, z.shape, "pos_weight")
+    weights, weight_storage = as_score_weight(weight, z.shape, "weight")
+    positive, positive_storage = as_score_weight(pos_weight, z.shape, "pos_weight")
     arguments = ScoreArguments(
         logits=as_bits(z, storage),
         storage=storage,

@@ -102,7 +102,7 @@ class _Softmax(NamedTuple):
     """What every loss on rows is made of; each to full relative precision, each of the shape of x."""
 
     p: Floats  # p_k
-    rest: Floats  # 1 - p_k
+    miss: Floats  # 1 - p_k
     nll: Floats  # -log p_k = lse - x_k
 
 
@@ -244,7 +244,7 @@ def cross_entropy_with_grad(
 ) -> tuple[Loss, Array]:
     """`cross_entropy` and its gradient ∂l/∂x_k = s [p_k Σ_c w_c q'_c - w_k q'_k]."""
     rows = as_rows(logits, target, axis, weight, sample_weight, ignore_index)
-    p, rest, nll = _softmax_pieces(rows.x)
+    p, miss, nll = _softmax_pieces(rows.x)
     # 1. All options are one coefficient per class, a_c = s w_c q'_c; for a class index without smoothing only
     #    a_t is not 0.
     q, _ = _smooth(rows.q, label_smoothing, rows.q.shape[-1])
@@ -255,7 +255,7 @@ def cross_entropy_with_grad(
     #    is 0, the second minus the sum of the other probabilities; elsewhere the second is 0. Nothing cancels
     #    that does not cancel in the exact value.
     _, other_a = _leave_one_out(a)
-    grad = p * other_a - a * rest
+    grad = p * other_a - a * miss
     scale = Scale(rows.share, rows.ignored, reduction, normalizer, grad_output)
     return results(loss, grad, scale, logits, axis, out)
 
@@ -304,17 +304,17 @@ def brier_score_with_grad(
     rows = as_rows(logits, target, axis, weight, sample_weight, ignore_index)
     if weight is not None and not rows.is_index:
         raise ValueError("weight needs class indices: probabilities have no one class whose weight counts")
-    p, rest, _ = _softmax_pieces(rows.x)
+    p, miss, _ = _softmax_pieces(rows.x)
     # 1. The error p_c - q_c = p_c (1 - q_c) - q_c (1 - p_c): for one-hot q one of the two terms is 0.
-    q, rest_q = _smooth(rows.q, label_smoothing, rows.q.shape[-1])
-    error = p * rest_q - q * rest
+    q, miss_q = _smooth(rows.q, label_smoothing, rows.q.shape[-1])
+    error = p * miss_q - q * miss
     # 2. l = u Σ_c error_c², where u = s w_t is also what the row adds to the denominator of the mean.
     u = rows.share[..., None]
     loss = np.sum(u * error**2, axis=-1)
     # 3. ∂l/∂x_k = 2 u p_k [error_k - Σ_c p_c error_c] = 2 u p_k [(1 - p_k) error_k - Σ_{c≠k} p_c error_c].
     #    At a target index all the terms of the second form are ≤ 0; the first would cancel as p_t → 1.
     _, others = _leave_one_out(p * error)
-    grad = 2.0 * u * p * (rest * error - others)
+    grad = 2.0 * u * p * (miss * error - others)
     scale = Scale(rows.share, rows.ignored, reduction, normalizer, grad_output)
     return results(loss, grad, scale, logits, axis, out)
 
@@ -429,12 +429,12 @@ def binary_brier_score_with_grad(
 ) -> tuple[Loss, Array]:
     """`binary_brier_score` and its gradient ∂l/∂z = 2 w (σ(z) - y) σ(z) σ(-z)."""
     z, y, w = as_scores(logits, target, weight)
-    p, rest = _sigmoid(z), _sigmoid(-z)
+    p, miss = _sigmoid(z), _sigmoid(-z)
     # 1. σ - y = σ (1 - y) - y (1 - σ), as for brier_score
-    error = p * (1.0 - y) - y * rest
+    error = p * (1.0 - y) - y * miss
     loss = w * error**2
     # 2. σ' = σ (1 - σ)
-    grad = 2.0 * w * error * p * rest
+    grad = 2.0 * w * error * p * miss
     scale = Scale(np.ones_like(z), np.zeros(z.shape, np.bool_), reduction, normalizer, grad_output)
     return results(loss, grad, scale, logits, None, out)
 

@@ -111,7 +111,7 @@ template <class T> void brier_rows(const Tile<double>* e, ptrdiff_t low, const T
         const N a = two * u * number<T>(splat(o->factor)) * number<T>(option_of_rows(o->upstream, i, count));
         const N inverse = load_number<T>(r->inverse, i);
         const N p = number<T>(load(r->unit.high + i)) * inverse;
-        const N rest = load_number<T>(r->rest, i) * inverse;
+        const N miss = load_number<T>(r->rest, i) * inverse;
         N squares = load_number<T>(r->squares, i), moment = load_number<T>(r->moment, i);
         N d, at_argmax, at_target{};
         if (q_tile) {
@@ -120,9 +120,9 @@ template <class T> void brier_rows(const Tile<double>* e, ptrdiff_t low, const T
                 if (argmax[i + k] >= 0)
                     q[k] = (double)q_tile->at[(i + k) * q_tile->row_stride + argmax[i + k] * q_tile->class_stride];
             const N not_added = number<T>(splat(o->smoothing)) - with.add;
-            d = p * (with.keep * number<T>(1.0 - q) + not_added) - with.of(q) * rest;
+            d = p * (with.keep * number<T>(1.0 - q) + not_added) - with.of(q) * miss;
             squares = squares + d * d;
-            at_argmax = a * p * (rest * d - moment);
+            at_argmax = a * p * (miss * d - moment);
         } else {
             double e_t[2 * W] = {};  // and their rounding errors
             for (int k = 0; k < count; ++k) {
@@ -134,11 +134,11 @@ template <class T> void brier_rows(const Tile<double>* e, ptrdiff_t low, const T
                 if (sizeof(T) == 8) e_t[W + k] = at[low];
             }
             const N p_t = load_exp(kind, e_t, W, W) * inverse;
-            d = select(at_maximum, -rest, p);
+            d = select(at_maximum, -miss, p);
             squares = squares + select(at_maximum, N{}, one - two * p_t) + d * d;
             moment = moment - select(at_maximum, N{}, p_t);
             at_target = -(a * select(at_maximum, p, p_t) * squares);
-            at_argmax = select(at_maximum, at_target, a * p * (rest * d - moment));
+            at_argmax = select(at_maximum, at_target, a * p * (miss * d - moment));
         }
         store(r->loss + i, select(ignored, F64{}, rounded(u * squares)));
         store(r->factor + i, select(ignored, F64{}, rounded(a)));

@@ -181,10 +181,10 @@ template <class T> struct Factor {
             set(product, remainder_of(-product, -first, F64{} + value));
         }
     }
-    CELOSS_INLINE void set(V top, V rest) {
+    CELOSS_INLINE void set(V top, V remainder) {
         const auto finite = top - top == V{};
         high = top;
-        low = select(finite & (rest == rest), rest, V{});
+        low = select(finite & (remainder == remainder), remainder, V{});
         high_of_low = select(finite, top, V{});
     }
     CELOSS_INLINE static F64 load_some(const double* from, int count) {
@@ -258,7 +258,7 @@ CELOSS_INLINE void weighted_loss(const NumberScore<T>& s, const ScoreBlock<T>* b
         yes = multiply_add(yes, keep, add);
         no = multiply_add(no, keep, add);
     }
-    const N weight = number<T>(load_weights(w, bad)), p = select(positive, s.u, s.t), rest = select(positive, s.t, s.u);
+    const N weight = number<T>(load_weights(w, bad)), p = select(positive, s.u, s.t), miss = select(positive, s.t, s.u);
     N up = number<T>(splat(b->factor));
     if (upstream) up = up * number<T>(load(upstream));
     if (LOSS == BINARY_CROSS_ENTROPY) {
@@ -267,12 +267,12 @@ CELOSS_INLINE void weighted_loss(const NumberScore<T>& s, const ScoreBlock<T>* b
         const N a1 = weight * (pos ? yes * number<T>(load_weights(pos, bad)) : yes), a0 = weight * no;
         const N against = select(positive, a0, a1);
         *loss = rounded(sum_of((a0 + a1) * s.l, weighted(against, number<T>(absolute(s.z)))));
-        if (GRAD) *grad = rounded((a0 * p - a1 * rest) * up);
+        if (GRAD) *grad = rounded((a0 * p - a1 * miss) * up);
     } else if (LOSS == BINARY_BRIER) {
         // l_n = w (p - y)^2;  dl_n/dz = 2 w (p - y) p (1 - p), with p - y = p (1 - y) - y (1 - p)
-        const N error = p * no - yes * rest;
+        const N error = p * no - yes * miss;
         *loss = rounded(weight * (error * error));
-        if (GRAD) *grad = 2.0 * rounded(weight * error * (p * rest) * up);
+        if (GRAD) *grad = 2.0 * rounded(weight * error * (p * miss) * up);
     } else {
         // l_n = w |[z > 0] - y|
         *loss = absolute(top_of(weight) * select(s.z == s.z, top_of(select(positive, no, yes)), s.z));
