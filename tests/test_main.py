@@ -117,14 +117,6 @@ def test_an_exception_is_found(few_functions, monkeypatch, capsys):
     assert errors == {"", "MemoryError: no room"}
 
 
-def test_ulps():
-    assert main.ulps(np.float32(1) + np.spacing(np.float32(1)), 1.0, "float32") == 1.0
-    assert main.ulps(1.0, 1.0 + 3 * 2**-10, "float16") == 3.0
-    assert main.ulps([np.nan, np.inf, 0.0], [np.nan, np.inf, 1e-40], "float32") == 0.0
-    assert main.ulps(np.nan, 1.0, "float32") == main.ulps(1.0, np.inf, "float32") == np.inf
-    assert main.ulps(0.0, 1.0, "float64") == 2.0**52
-
-
 @pytest.mark.parametrize("with_tqdm", [True, False])
 def test_bar(monkeypatch, capsys, with_tqdm):
     """tqdm's where it is installed, otherwise a plain one; nothing where nobody looks, and nothing left at the end."""

@@ -21,11 +21,10 @@ from numpy.typing import NDArray
 
 import celoss
 from celoss import _config, _kernels, reference
+from celoss._checks import FORMATS, ulp_error
 
 Array = NDArray[Any]
 
-# Bits behind the leading one, and the exponent of the smallest normal number.
-FORMATS = {"float64": (52, -1022), "float32": (23, -126), "float16": (10, -14), "bfloat16": (7, -126)}
 LOSS_DTYPE = {"float64": "float64", "float32": "float32", "float16": "float32", "bfloat16": "float32"}
 
 SHAPES = (32, 10), (4096, 100), (4096, 1000), (128, 32000)
@@ -112,19 +111,6 @@ def arguments(function: Callable[..., Any], x: Array, target: Array) -> Iterator
     yield (x.T if "axis" in takes else x, target), options
 
 
-def ulps(got: Any, exact: Any, dtype: str) -> float:
-    """The largest distance in units in the last place that `dtype` has at the exact value; inf where it is NaN."""
-    bits, smallest = FORMATS[dtype]
-    exact, got = np.asarray(exact, np.float64), np.asarray(got).astype(np.float64)
-    with np.errstate(all="ignore"):
-        spacing = np.ldexp(1.0, np.maximum(np.frexp(exact)[1] - 1, smallest) - bits)
-        distance = np.abs(got - exact) / spacing
-    least = math.ldexp(2.0, smallest)
-    same = (got == exact) | (np.isnan(got) & np.isnan(exact)) | ((np.abs(exact) < least) & (np.abs(got) < 2 * least))
-    distance = np.where(same, 0.0, distance)
-    return float(np.where(np.isnan(distance), np.inf, distance).max(initial=0.0))
-
-
 def as_tuple(result: Any) -> tuple[Any, ...]:
     """The loss alone as a tuple, too."""
     return result if isinstance(result, tuple) else (result,)
@@ -142,8 +128,8 @@ def check(name: str, dtype: str, levels: Sequence[str]) -> list[Check]:
                 try:
                     found = as_tuple(function(x, *rest, **options))
                     # A mean is a float, and as exact as the losses it is made of.
-                    kinds = [part.dtype.name if isinstance(part, np.ndarray) else LOSS_DTYPE[dtype] for part in found]
-                    distance = max(ulps(*parts) for parts in zip(found, expected, kinds, strict=True))
+                    kinds = [part.dtype if isinstance(part, np.ndarray) else LOSS_DTYPE[dtype] for part in found]
+                    distance = max(float(ulp_error(*parts).max(initial=0)) for parts in zip(found, expected, kinds, strict=True))
                     error = ""
                 except Exception as exception:  # whatever it is, it is what this check has found
                     distance, error = math.inf, f"{type(exception).__name__}: {exception}"
@@ -231,7 +217,7 @@ def measure(rows: int, classes: int) -> Speed:
         celoss.cross_entropy_with_grad(x, t, reduction="none"),
         plain_numpy(x, t, np.empty_like(x), reduction="none"),
     )
-    errors = [max(ulps(a, b, "float32") for a, b in zip(pair, exact, strict=True)) for pair in found]
+    errors = [max(float(ulp_error(a, b).max()) for a, b in zip(pair, exact, strict=True)) for pair in found]
     seconds = {name: median(values) for name, values in times.items()}
     return Speed(rows, classes, **seconds, celoss_ulp=errors[0], numpy_ulp=errors[1])
 
