@@ -7,6 +7,7 @@ all of them. tests/test_checks.py holds it to the public names and their signatu
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -143,7 +144,7 @@ def examples(name: str, arrays: Arrays, *, singly: bool = False) -> Iterator[Exa
     if function.is_loss:
         forms = ("indices" if function.of_rows else "labels",), ("probabilities",)
     for form in forms:
-        for names in _choices(function, "probabilities" not in form, singly):
+        for names in _choices(name, "probabilities" not in form, singly):
             a = _classes_first(arrays) if "axis" in names else arrays
             given = {option: function.options[option].example(a) for option in function.options if option in names}
             if "out" in function.options and a.out is not None:
@@ -152,8 +153,10 @@ def examples(name: str, arrays: Arrays, *, singly: bool = False) -> Iterator[Exa
             yield Example(name, ", ".join([name, *form, *given]), tuple(getattr(a, f) for f in ("logits", *form)), given, cancels)
 
 
-def _choices(function: Function, hard: bool, singly: bool) -> list[set[str]]:
+@cache  # tests ask for some thousand arrays
+def _choices(name: str, hard: bool, singly: bool) -> list[set[str]]:
     """None; each alone; then sets that nothing can be added to, until each option has been in one."""
+    function = FUNCTIONS[name]
     alone = [{o, *option.needs} for o, option in function.options.items() if o != "out" and (hard or not option.hard)]
     together: list[set[str]] = []
     for chosen in alone:
