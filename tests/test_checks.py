@@ -78,10 +78,9 @@ def test_options_that_exclude_one_another(monkeypatch):
 @pytest.mark.parametrize("shape", [(20, 5), (1, 1), (7,), (2, 3, 4), (0, 3)])
 def test_examples_are_those_of_the_reference(shape, name):
     x = np.random.default_rng(1).standard_normal(shape)
-    for function, label, arguments, options, _ in _checks.examples(name, _checks.arrays(x), singly=True):
-        got, expected = (getattr(module, function)(*arguments, **options) for module in (celoss, celoss.reference))
-        for left, right in zip(*(r if isinstance(r, tuple) else (r,) for r in (got, expected)), strict=True):
-            np.testing.assert_allclose(left, right, rtol=1e-12, atol=1e-14, err_msg=label)
+    for example in _checks.examples(name, _checks.arrays(x), singly=True):
+        for got, expected in zip(example.results(celoss), example.results(celoss.reference), strict=True):
+            np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-14, err_msg=example.label)
 
 
 # ---- ulp ---------------------------------------------------------------------------------------------------------------------

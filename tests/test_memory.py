@@ -61,7 +61,7 @@ def calls(given):
     """Every function on these arrays, plainly and with all its options; and what is special about memory."""
     for name in FUNCTIONS:
         for example in examples(name, given):
-            yield example.label, functools.partial(getattr(celoss, name), *example.arguments, **example.options)
+            yield example.label, functools.partial(example.results, celoss)
     x, target, out = given.logits, given.indices, given.out
     yield "one ignored", lambda: celoss.cross_entropy_with_grad(x, target, out=out, ignore_index=0)
     for name in ("softmax", "log_softmax", "sigmoid"):
@@ -309,7 +309,7 @@ def small_calls():
     target, q, weight, line = given.indices, given.probabilities, given.class_weight, given.sample_weight
     criterion, binary = celoss.CrossEntropyLoss(), celoss.BinaryCrossEntropyLoss()
     calls = [
-        functools.partial(getattr(celoss, name), *example.arguments, **example.options)
+        functools.partial(example.results, celoss)
         for name in FUNCTIONS
         for arguments in (half, given._replace(out=out))
         for example in examples(name, arguments)
@@ -381,8 +381,7 @@ for dtype, (rows, classes) in itertools.product((np.float16, np.float32, np.floa
     given = arrays(rng.normal(scale=3, size=(rows, classes)).astype(dtype), target)
     for name in FUNCTIONS:
         for example in examples(name, given, singly=classes < 70_000):
-            result = getattr(celoss, name)(*example.arguments, **example.options)
-            for part in result if isinstance(result, tuple) else (result,):
+            for part in example.results(celoss):
                 digest.update(np.ascontiguousarray(part))
 print(digest.hexdigest())
 """

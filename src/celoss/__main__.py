@@ -90,15 +90,10 @@ def inputs() -> dict[str, tuple[Array, Array]]:
     }
 
 
-def as_tuple(result: Any) -> tuple[Any, ...]:
-    """The loss alone as a tuple, too."""
-    return result if isinstance(result, tuple) else (result,)
-
-
-def errors(found: Any, expected: Any, dtype: str, example: Example) -> Iterator[float]:
+def errors(found: tuple[Any, ...], expected: tuple[Any, ...], dtype: str, example: Example) -> Iterator[float]:
     """Of a result, or a loss and a gradient. Where two terms cancel, in ulp of what they may be: twice the largest result."""
-    losses = [True, False] if isinstance(expected, tuple) else [FUNCTIONS[example.function].is_loss]
-    for got, exact, is_loss in zip(as_tuple(found), as_tuple(expected), losses, strict=True):
+    losses = [FUNCTIONS[example.function].is_loss, False]
+    for got, exact, is_loss in zip(found, expected, losses[: len(expected)], strict=True):
         # The terms of a loss have one sign, but for the Brier score's squares of differences.
         cancels = example.cancels and not (is_loss and "brier" not in example.function)
         largest = np.abs(exact, where=np.isfinite(exact), out=np.zeros(np.shape(exact))).max(initial=0)
@@ -109,7 +104,7 @@ def errors(found: Any, expected: Any, dtype: str, example: Example) -> Iterator[
 
 def check(name: str) -> Iterator[Check]:
     """A function of celoss in every dtype, on every level that runs here, against the one of that name in the reference."""
-    function, oracle, before = getattr(celoss, name), getattr(reference, name), _kernels.level()
+    before = _kernels.level()
     levels = [level for level, runs in _kernels.levels() if runs]
     try:
         for dtype in dtypes():
@@ -117,12 +112,11 @@ def check(name: str) -> Iterator[Check]:
             for label, (scores, target) in inputs().items():
                 for example in examples(name, arrays(scores.astype(dtype), target), singly=True):
                     x, *rest = example.arguments
-                    expected = oracle(x.astype(np.float64), *rest, **example.options)
+                    expected = example._replace(arguments=(x.astype(np.float64), *rest)).results(reference)
                     for level in levels:
                         _kernels.use_level(level)
                         try:
-                            found = function(x, *rest, **example.options)
-                            ulp, error = max(errors(found, expected, dtype, example)), ""
+                            ulp, error = max(errors(example.results(celoss), expected, dtype, example)), ""
                         except Exception as exception:  # whatever it is, it is what this check has found
                             ulp, error = math.inf, f"{type(exception).__name__}: {exception}"
                         if ulp >= worst[level].ulp:

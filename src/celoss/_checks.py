@@ -111,13 +111,18 @@ FUNCTIONS = {f.name: f for line in _TABLE for f in ([line, _with_grad(line)] if 
 
 
 class Example(NamedTuple):
-    """The call ``getattr(celoss, function)(*arguments, **options)``."""
+    """A call of a function."""
 
     function: str
     label: str
     arguments: tuple[Array, ...]
     options: dict[str, Any]
     cancels: bool  # results may be differences of terms that are almost equal
+
+    def results(self, module: Any) -> tuple[Any, ...]:
+        """Loss and gradient, or the one result there is; of celoss or of its reference."""
+        found = getattr(module, self.function)(*self.arguments, **self.options)
+        return found if isinstance(found, tuple) else (found,)
 
 
 def arrays(logits: Array, indices: Array | None = None) -> Arrays:
