@@ -184,8 +184,8 @@ def calls(draw, name):
         )
     # Of an option that nothing is drawn for here, the example of the list.
     for option in names.keys() - DRAWN:
-        if draw(st.booleans()) and function.takes([*options, option], hard):
-            options[option] = names[option].example(like(np.moveaxis(x, options.get("axis", -1), -1) if x.ndim else x[None]))
+        if x.ndim and draw(st.booleans()) and function.takes([*options, option], hard):
+            options[option] = names[option].example(like(np.moveaxis(x, options.get("axis", -1), -1)))
     return [x, target], options
 
 
