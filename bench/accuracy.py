@@ -13,6 +13,7 @@ from functools import lru_cache
 import numpy as np
 
 from bench import cases, machine, peers
+from celoss._checks import FORMATS, ulp_error
 
 
 def blocks(rows: int, classes: int, logits: int = 1 << 22):
@@ -47,18 +48,10 @@ def truth(logits, target, dtype=np.longdouble) -> tuple[np.ndarray, np.ndarray]:
 
 
 def max_ulp(result: np.ndarray, exact: np.ndarray) -> float:
-    if result.dtype.kind == "f":
-        info = np.finfo(result.dtype)
-    else:
-        import ml_dtypes
-
-        info = ml_dtypes.finfo(result.dtype)
+    bits, smallest = FORMATS[result.dtype.name]
     size = np.abs(exact)
-    counted = (size >= float(info.tiny)) & (size <= float(info.max))
-    _, exponent = np.frexp(size[counted])
-    error = np.abs(result[counted].astype(exact.dtype) - exact[counted])
-    error = np.ldexp(error, info.nmant + 1 - exponent)
-    return float(error.max(initial=0)) if np.isfinite(error).all() else float("inf")
+    counted = (size >= 2.0**smallest) & (size <= (2 - 2.0**-bits) * 2.0 ** (1 - smallest))
+    return float(ulp_error(result, exact)[counted].max(initial=0))
 
 
 @lru_cache(maxsize=1)

@@ -15,6 +15,7 @@ import numpy as np
 from bench import cases
 from bench.cases import Case
 from bench.peers import Peer
+from celoss._checks import FUNCTIONS as FUNCTIONS_OF_CELOSS
 
 NEEDS = {
     "celoss": ("celoss",),
@@ -248,81 +249,78 @@ def jax_binary_cross_entropy(jax, x, target):
 # --- the family ------------------------------------------------------------------------------------
 
 
-def _activation(name, shapes, **makers) -> Function:
-    return Function(name, shapes, _peers(celoss=celoss(name), **makers), lambda case: None)
+SHAPES = {
+    "rows": (cases.FAMILY_ROWS, cases.make_target),
+    "scores": (cases.FAMILY_SCORES, cases.make_labels),
+    "activation of rows": ((*cases.FAMILY_ROWS, cases.ONE_ROW), lambda case: None),
+    "activation of scores": (cases.FAMILY_SCORES, lambda case: None),
+}
 
 
-SOFTMAX = _activation(
-    "softmax", (*cases.FAMILY_ROWS, cases.ONE_ROW),
-    celoss_out=celoss("softmax", out=True),
-    NumPy=numpy(numpy_softmax),
-    SciPy=scipy("softmax", axis=1),
-    PyTorch=torch(lambda torch, x: torch.softmax(x, 1)),
-    PyTorch_out=torch(lambda torch, x, out: torch.softmax(x, 1, out=out), out=True),
-    JAX=jax(lambda jax, x: jax.nn.softmax(x)),
-)  # fmt: skip
-LOG_SOFTMAX = _activation(
-    "log_softmax", (*cases.FAMILY_ROWS, cases.ONE_ROW),
-    celoss_out=celoss("log_softmax", out=True),
-    NumPy=numpy(numpy_log_softmax),
-    SciPy=scipy("log_softmax", axis=1),
-    PyTorch=torch(lambda torch, x: torch.log_softmax(x, 1)),
-    PyTorch_out=torch(lambda torch, x, out: torch.log_softmax(x, 1, out=out), out=True),
-    JAX=jax(lambda jax, x: jax.nn.log_softmax(x)),
-)  # fmt: skip
-LOGSUMEXP = _activation(
-    "logsumexp", (*cases.FAMILY_ROWS, cases.ONE_ROW),
-    NumPy=numpy(numpy_logsumexp),
-    SciPy=scipy("logsumexp", axis=1),
-    PyTorch=torch(lambda torch, x: torch.logsumexp(x, 1)),
-    JAX=jax(lambda jax, x: jax.nn.logsumexp(x, axis=1)),
-)  # fmt: skip
-SIGMOID = _activation(
-    "sigmoid", cases.FAMILY_SCORES,
-    celoss_out=celoss("sigmoid", out=True),
-    NumPy=numpy(numpy_sigmoid),
-    SciPy=scipy("expit"),
-    PyTorch=torch(lambda torch, x: torch.sigmoid(x)),
-    PyTorch_out=torch(lambda torch, x, out: torch.sigmoid(x, out=out), out=True),
-    JAX=jax(lambda jax, x: jax.nn.sigmoid(x)),
-)  # fmt: skip
-LOG_SIGMOID = _activation(
-    "log_sigmoid", cases.FAMILY_SCORES,
-    celoss_out=celoss("log_sigmoid", out=True),
-    NumPy=numpy(numpy_log_sigmoid),
-    SciPy=scipy("log_expit"),
-    PyTorch=torch(lambda torch, x: torch.nn.functional.logsigmoid(x)),
-    JAX=jax(lambda jax, x: jax.nn.log_sigmoid(x)),
-)  # fmt: skip
-BINARY_CROSS_ENTROPY = Function(
-    "binary_cross_entropy_with_grad",
-    cases.FAMILY_SCORES,
-    _peers(
-        celoss=celoss("binary_cross_entropy_with_grad"),
-        celoss_out=celoss("binary_cross_entropy_with_grad", out=True),
+def _function(name: str, **makers: Callable) -> Function:
+    """Of celoss and of these peers; shapes and target are those of its kind, and the form with ``out=`` follows."""
+    shapes, make_target = SHAPES[FUNCTIONS_OF_CELOSS[name].kind]
+    own = {"celoss": celoss(name)}
+    if "out" in FUNCTIONS_OF_CELOSS[name].options:
+        own["celoss_out"] = celoss(name, out=True)
+    return Function(name, shapes, _peers(**own, **makers), make_target)
+
+
+FUNCTIONS = (
+    _function(
+        "softmax",
+        NumPy=numpy(numpy_softmax),
+        SciPy=scipy("softmax", axis=1),
+        PyTorch=torch(lambda torch, x: torch.softmax(x, 1)),
+        PyTorch_out=torch(lambda torch, x, out: torch.softmax(x, 1, out=out), out=True),
+        JAX=jax(lambda jax, x: jax.nn.softmax(x)),
+    ),
+    _function(
+        "log_softmax",
+        NumPy=numpy(numpy_log_softmax),
+        SciPy=scipy("log_softmax", axis=1),
+        PyTorch=torch(lambda torch, x: torch.log_softmax(x, 1)),
+        PyTorch_out=torch(lambda torch, x, out: torch.log_softmax(x, 1, out=out), out=True),
+        JAX=jax(lambda jax, x: jax.nn.log_softmax(x)),
+    ),
+    _function(
+        "logsumexp",
+        NumPy=numpy(numpy_logsumexp),
+        SciPy=scipy("logsumexp", axis=1),
+        PyTorch=torch(lambda torch, x: torch.logsumexp(x, 1)),
+        JAX=jax(lambda jax, x: jax.nn.logsumexp(x, axis=1)),
+    ),
+    _function(
+        "sigmoid",
+        NumPy=numpy(numpy_sigmoid),
+        SciPy=scipy("expit"),
+        PyTorch=torch(lambda torch, x: torch.sigmoid(x)),
+        PyTorch_out=torch(lambda torch, x, out: torch.sigmoid(x, out=out), out=True),
+        JAX=jax(lambda jax, x: jax.nn.sigmoid(x)),
+    ),
+    _function(
+        "log_sigmoid",
+        NumPy=numpy(numpy_log_sigmoid),
+        SciPy=scipy("log_expit"),
+        PyTorch=torch(lambda torch, x: torch.nn.functional.logsigmoid(x)),
+        JAX=jax(lambda jax, x: jax.nn.log_sigmoid(x)),
+    ),
+    _function(
+        "binary_cross_entropy_with_grad",
         NumPy=numpy(numpy_binary_cross_entropy),
         SciPy=scipy_binary_cross_entropy,
         scikit_learn=sklearn_binary_cross_entropy,
         PyTorch=torch_gradient(lambda torch, x, y: torch.nn.functional.binary_cross_entropy_with_logits(x, y)),
         JAX=jax(jax_binary_cross_entropy, gradient=True),
     ),
-    cases.make_labels,
-)
-BRIER = Function(
-    "brier_score_with_grad",
-    cases.FAMILY_ROWS,
-    _peers(
-        celoss=celoss("brier_score_with_grad"),
-        celoss_out=celoss("brier_score_with_grad", out=True),
+    _function(
+        "brier_score_with_grad",
         NumPy=numpy(numpy_brier),
         SciPy=scipy_brier,
         PyTorch=torch_gradient(torch_brier),
         JAX=jax(jax_brier, gradient=True),
     ),
-    cases.make_target,
 )
-
-FUNCTIONS = (SOFTMAX, LOG_SOFTMAX, LOGSUMEXP, SIGMOID, LOG_SIGMOID, BINARY_CROSS_ENTROPY, BRIER)
 
 
 def as_numpy(answer) -> tuple[np.ndarray, ...]:

@@ -1,14 +1,23 @@
-"""The functions of the reference by kind, and arguments for them: what the tests of the reference share."""
+"""The functions of the reference by kind, and arguments for them: what the tests of the reference share.
+
+Their names come from the list of all functions; nothing else does, since the reference is what the rest is compared with.
+"""
 
 import numpy as np
 
 from celoss import reference
+from celoss._checks import FUNCTIONS
 
 REDUCTIONS = ["mean", "sum", "none"]
-ROW_LOSSES = ["cross_entropy", "brier_score", "zero_one_loss"]
-ROW_GRADS = [reference.cross_entropy_with_grad, reference.brier_score_with_grad]
-BINARY_LOSSES = ["binary_cross_entropy", "binary_brier_score", "binary_zero_one_loss"]
-BINARY_GRADS = [reference.binary_cross_entropy_with_grad, reference.binary_brier_score_with_grad]
+
+
+def losses(kind, gradient):
+    return [name for name, f in FUNCTIONS.items() if f.kind == kind and name.endswith("_with_grad") == gradient]
+
+
+ROW_LOSSES, BINARY_LOSSES = losses("rows", False), losses("scores", False)
+ROW_GRADS = [getattr(reference, name) for name in losses("rows", True)]
+BINARY_GRADS = [getattr(reference, name) for name in losses("scores", True)]
 
 
 def rng(seed=0):

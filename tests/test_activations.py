@@ -8,11 +8,12 @@ from tolerances import ulp
 
 import celoss
 from celoss import reference
+from celoss._checks import FUNCTIONS
 
 INF, NAN = np.inf, np.nan
-ROWS = ["softmax", "log_softmax", "logsumexp"]
-ELEMENTS = ["sigmoid", "log_sigmoid"]
-WITH_OUT = ["softmax", "log_softmax", *ELEMENTS]
+ROWS = [name for name, function in FUNCTIONS.items() if function.kind == "activation of rows"]
+ELEMENTS = [name for name, function in FUNCTIONS.items() if function.kind == "activation of scores"]
+WITH_OUT = [name for name in [*ROWS, *ELEMENTS] if "out" in FUNCTIONS[name].options]
 DTYPES = [np.float32, pytest.param(np.float64, marks=truth.needs_wide)]
 LONG = 70_001  # so many classes, in a few rows, are cut into pieces
 CLASS_COUNTS = [*range(1, 36), 63, 64, 65, 81, 82, 127, 128, 129, 257, 1000, 1001, 5000]

@@ -11,10 +11,11 @@ from tolerances import ulp
 
 import celoss
 from celoss import reference
+from celoss._checks import FUNCTIONS
 
 INF, NAN = np.inf, np.nan
 DTYPES = [np.float32, pytest.param(np.float64, marks=truth.needs_wide)]
-LOSSES = ["binary_cross_entropy", "binary_brier_score"]
+LOSSES = [name for name, function in FUNCTIONS.items() if function.kind == "scores" and f"{name}_with_grad" in FUNCTIONS]
 LABELS = [
     bool,
     np.int8,

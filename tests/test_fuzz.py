@@ -18,25 +18,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import celoss
+from celoss._checks import FUNCTIONS
+from celoss._checks import arrays as like
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 FLOATS = [np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.float16), BFLOAT16]
 INTEGERS = [np.dtype(code) for code in "bBhHiIqQ"]
 
-ACTIVATIONS = ["softmax", "log_softmax", "logsumexp", "sigmoid", "log_sigmoid"]
-OF_ROWS = ["cross_entropy", "brier_score", "zero_one_loss"]
-OF_SCORES = ["binary_cross_entropy", "binary_brier_score", "binary_zero_one_loss"]
-LOSSES = OF_ROWS + OF_SCORES
-FUNCTIONS = [name for name in celoss.reference.__all__ if name not in ACTIVATIONS] + ACTIVATIONS
-
-
-def base(name):
-    """The loss that a `_with_grad` belongs to."""
-    return name.removesuffix("_with_grad")
-
-
-def options_of(name):
-    return [p.name for p in inspect.signature(getattr(celoss, name)).parameters.values() if p.kind is p.KEYWORD_ONLY]
+ACTIVATIONS = [name for name, function in FUNCTIONS.items() if not function.is_loss]
+OF_ROWS = [name for name, function in FUNCTIONS.items() if function.kind == "rows"]
+OF_SCORES = [name for name, function in FUNCTIONS.items() if function.kind == "scores"]
 
 
 # ---- arrays ----------------------------------------------------------------------------------------------------------
@@ -123,14 +114,19 @@ def weights(shape):
     )
 
 
+# The options that `calls` and `outs` make values for.
+DRAWN = {"axis", "keepdims", "ignore_index", "weight", "pos_weight", "sample_weight", "label_smoothing", "reduction",
+         "normalizer", "n_threads", "grad_output", "out"}  # fmt: skip
+
+
 # ---- calls -----------------------------------------------------------------------------------------------------------
 
 
 @st.composite
 def calls(draw, name):
     """Positional arguments and options of a call that is no error."""
-    of_rows = base(name) in OF_ROWS or name in ("softmax", "log_softmax", "logsumexp")
-    names = options_of(name)
+    function = FUNCTIONS[name]
+    of_rows, names = function.of_rows, function.options
     dtype = draw(st.one_of(st.sampled_from(FLOATS), st.sampled_from([*FLOATS, *INTEGERS, np.dtype(bool)])))
     shape = draw(shapes(least=of_rows))
     options = {}
@@ -163,9 +159,9 @@ def calls(draw, name):
         y = draw(weights(shape)) % 1
         y = np.rint(y) if kind.kind in "biu" or draw(st.booleans()) else y
         target = arranged(y.astype(kind), draw(st.sampled_from(LAYOUTS)))
-    of_probabilities = target.dtype.kind not in "iu"
+    hard = target.dtype.kind in "iu" if of_rows else bool(((target == 0) | (target == 1)).all())
 
-    if "weight" in names and draw(st.booleans()) and not (base(name) == "brier_score" and of_probabilities):
+    if "weight" in names and draw(st.booleans()) and function.takes(["weight"], hard):
         options["weight"] = draw(weights((classes,) if of_rows else draw(st.sampled_from([shape, shape[-1:], ()]))))
     if "pos_weight" in names and draw(st.booleans()):
         options["pos_weight"] = draw(weights(draw(st.sampled_from([shape, shape[-1:], ()]))))
@@ -186,6 +182,10 @@ def calls(draw, name):
             if whole
             else draw(st.sampled_from([2, -0.5, 0, 1e3]))
         )
+    # Of an option that nothing is drawn for here, the example of the list.
+    for option in names.keys() - DRAWN:
+        if x.ndim and draw(st.booleans()) and function.takes([*options, option], hard):
+            options[option] = names[option].example(like(np.moveaxis(x, options.get("axis", -1), -1)))
     return [x, target], options
 
 
@@ -214,21 +214,21 @@ def cancelling_terms(name, args, options):
     s = np.asarray(options.get("sample_weight", 1.0))
     w = np.asarray(options.get("weight", 1.0), np.float64)
     smoothing, axis = options.get("label_smoothing", 0.0), options.get("axis", -1)
-    if base(name) in OF_SCORES:
+    if name in OF_SCORES:
         y = target.astype(np.float64)
         if ((y == 0) | (y == 1)).all() and not smoothing:
             return np.zeros(x.shape)
         return w * np.maximum(1, options.get("pos_weight", 1.0)) * np.ones(x.shape)
     if target.dtype.kind in "iu":
-        whole = bool(smoothing) or base(name) == "brier_score"
+        whole = bool(smoothing) or name.startswith("brier_score")
         return whole * s * w.max(initial=0) * np.ones(target.shape)
     q = (1 - smoothing) * np.moveaxis(target.astype(np.float64), axis, -1) + smoothing / max(x.shape[axis], 1)
-    return s * ((w * q).sum(axis=-1) + (base(name) == "brier_score"))
+    return s * ((w * q).sum(axis=-1) + (name.startswith("brier_score")))
 
 
 def as_read(name, args):
     """The arguments as the kernels read them: labels of binary losses are float32 beside logits that are not float64."""
-    x, target = (np.asarray(a) for a in args) if base(name) in OF_SCORES else (None, None)
+    x, target = (np.asarray(a) for a in args) if name in OF_SCORES else (None, None)
     if target is None or target.dtype.kind != "f" or x.dtype.kind in "biu" or x.dtype.itemsize == 8:
         return args
     with np.errstate(all="ignore"):
@@ -278,10 +278,10 @@ def agree(name, args, options, results, expected):
         assert grad.dtype == expected_grad.dtype
         with np.errstate(all="ignore"):
             terms = terms * up
-            if base(name) in OF_ROWS:
+            if name in OF_ROWS:
                 axis = options.get("axis", -1)
                 terms = np.expand_dims(terms, axis)
-                if base(name) == "brier_score":  # p_k times such a difference
+                if name.startswith("brier_score"):  # p_k times such a difference
                     terms = 2 * terms * celoss.reference.softmax(np.asarray(args[0], np.float64), axis=axis)
         assert_close(grad, expected_grad, dtype, MOST, terms)
 
@@ -291,7 +291,7 @@ def denominator(name, args, options):
     if "normalizer" in options:
         return options["normalizer"]
     x, target = args
-    if base(name) in OF_SCORES:
+    if name in OF_SCORES:
         return np.size(x)
     s = np.broadcast_to(options.get("sample_weight", 1.0), np.delete(np.shape(x), options.get("axis", -1)))
     if np.asarray(target).dtype.kind not in "iu":
@@ -319,7 +319,7 @@ some = settings(max_examples=settings.default.max_examples // 4)
 @given(data=st.data())
 def test_results_are_those_of_the_reference(name, data):
     args, options = data.draw(calls(name))
-    out = data.draw(outs(args[0])) if "out" in options_of(name) else None
+    out = data.draw(outs(args[0])) if "out" in FUNCTIONS[name].options else None
     expected = getattr(celoss.reference, name)(*as_read(name, args), **options)
     before = [a.copy() for a in args]
     given_out = {} if out is None else {"out": out}
@@ -395,8 +395,8 @@ DOCUMENTED = (TypeError, ValueError, IndexError)
 def test_a_bad_argument_is_named(name, data):
     args, options = data.draw(calls(name))
     parameters = list(inspect.signature(getattr(celoss, name)).parameters)
-    bad = data.draw(st.sampled_from([p for p in parameters if p in BAD]))
-    value = data.draw(st.sampled_from(BAD[bad]))
+    bad = data.draw(st.sampled_from([p for p in parameters if p != "keepdims"]))  # whatever it is, it is true or not
+    value = data.draw(st.sampled_from(BAD.get(bad, ["abc", Odd(), 1j, [[1.0], [1.0, 2.0]]])))
     if bad in parameters[: len(args)]:
         args[parameters.index(bad)] = value
     else:
@@ -437,6 +437,6 @@ def test_errors_are_those_of_the_reference(name, data):
         return
     assert expected is not None, "the reference refuses it"
     # Labels that are no shares have terms of both signs, which either side sums in its own way.
-    shares = base(name) not in OF_SCORES or bool(np.all((np.asarray(args[1]) >= 0) & (np.asarray(args[1]) <= 1)))
+    shares = name not in OF_SCORES or bool(np.all((np.asarray(args[1]) >= 0) & (np.asarray(args[1]) <= 1)))
     if name not in ACTIVATIONS and shares:
         agree(name, args, options, results, expected)

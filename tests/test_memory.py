@@ -20,6 +20,7 @@ import pytest
 from guard import Guarded, in_child
 
 import celoss
+from celoss._checks import FUNCTIONS, Arrays, arrays, examples
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 
@@ -56,39 +57,16 @@ def memory(role, dtype, unaligned=False):
     return Guarded(MOST_BYTES, (3 * values if role in ("x", "out") else abs(values) % 1).astype(dtype))
 
 
-def calls(x, out, target, q, weight, bits, like):
-    """Every function on these arrays, with the options that read or write more of them."""
-    options = {"weight": weight, "sample_weight": 2.0, "label_smoothing": 0.1, "reduction": "none"}
-    yield "cross_entropy", lambda: celoss.cross_entropy(x, target)
-    yield "cross_entropy_with_grad", lambda: celoss.cross_entropy_with_grad(x, target, out=out)
-    yield "cross_entropy_with_grad, options", lambda: celoss.cross_entropy_with_grad(x, target, out=out, **options)
-    yield "cross_entropy, options", lambda: celoss.cross_entropy(x, target, **options)
-    yield "cross_entropy, probabilities", lambda: celoss.cross_entropy(x, q)
-    yield "cross_entropy_with_grad, probabilities", lambda: celoss.cross_entropy_with_grad(x, q, out=out, weight=weight)
-    yield "cross_entropy, one ignored", lambda: celoss.cross_entropy_with_grad(x, target, out=out, ignore_index=0)
-    yield "softmax", lambda: celoss.softmax(x, out=out)
-    yield "log_softmax", lambda: celoss.log_softmax(x, out=out)
-    yield "logsumexp", lambda: celoss.logsumexp(x)
-    yield "sigmoid", lambda: celoss.sigmoid(x, out=out)
-    yield "log_sigmoid", lambda: celoss.log_sigmoid(x, out=out)
-    yield "binary_cross_entropy", lambda: celoss.binary_cross_entropy_with_grad(x, q, out=out)
-    yield (
-        "binary_cross_entropy, options",
-        lambda: celoss.binary_cross_entropy_with_grad(
-            x, bits, out=out, weight=q, pos_weight=weight, reduction="none", grad_output=like
-        ),
-    )
-    yield "binary_brier_score", lambda: celoss.binary_brier_score_with_grad(x, q, out=out, weight=weight)
-    yield "binary_zero_one_loss", lambda: celoss.binary_zero_one_loss(x, bits)
-    yield "brier_score", lambda: celoss.brier_score_with_grad(x, target, out=out)
-    yield "brier_score, smoothed", lambda: celoss.brier_score(x, target, label_smoothing=0.1)
-    yield "brier_score, probabilities", lambda: celoss.brier_score_with_grad(x, q, out=out)
-    yield "zero_one_loss", lambda: celoss.zero_one_loss(x, target)
-    yield "zero_one_loss, probabilities", lambda: celoss.zero_one_loss(x, q)
+def calls(given):
+    """Every function on these arrays, plainly and with all its options; and what is special about memory."""
+    for name in FUNCTIONS:
+        for example in examples(name, given):
+            yield example.label, functools.partial(example.results, celoss)
+    x, target, out = given.logits, given.indices, given.out
+    yield "one ignored", lambda: celoss.cross_entropy_with_grad(x, target, out=out, ignore_index=0)
+    for name in ("softmax", "log_softmax", "sigmoid"):
+        yield f"{name}, in place", functools.partial(getattr(celoss, name), x, out=x)
     yield "cross_entropy_with_grad, in place", lambda: celoss.cross_entropy_with_grad(x, target, out=x)
-    yield "softmax, in place", lambda: celoss.softmax(x, out=x)
-    yield "log_softmax, in place", lambda: celoss.log_softmax(x, out=x)
-    yield "sigmoid, in place", lambda: celoss.sigmoid(x, out=x)
 
 
 def run_cases(dtype, cases, note, every=1):
@@ -107,16 +85,20 @@ def run_cases(dtype, cases, note, every=1):
         def place_line(role, n, kind, at_end=at_end):
             return memory(role, kind).place((n,), kind, (kind.itemsize,), at_end)
 
-        x, out, q = place("x", dtype), place("out", dtype), place("q", q_dtype)
-        bits = place("bits", np.dtype(np.uint8))
-        target = place_line("target", rows, target_dtype)
-        target[...] = np.arange(rows) % classes
-        weight = place_line("weight", classes, DTYPES["float32" if number % 2 else "float64"])
-        like = np.ones((rows, classes))
+        given = Arrays(
+            logits=place("x", dtype),
+            indices=place_line("target", rows, target_dtype),
+            probabilities=place("q", q_dtype),
+            labels=place("bits", np.dtype(np.uint8)),
+            class_weight=place_line("weight", classes, DTYPES["float32" if number % 2 else "float64"]),
+            sample_weight=place_line("sample weight", rows, DTYPES["float32" if number % 2 else "float64"]),
+            out=place("out", dtype),
+        )
+        given.indices[...] = np.arange(rows) % classes
         if layout == "unaligned":
-            x[...] = 0.5  # no number has been there yet
-            q[...] = 0.5
-        for turn, (what, call) in enumerate(calls(x, out, target, q, weight, bits, like)):
+            given.logits[...] = 0.5  # no number has been there yet
+            given.probabilities[...] = 0.5
+        for turn, (what, call) in enumerate(calls(given)):
             if (turn + number) % every:
                 continue
             note(f"{what}: {rows} x {classes} {dtype}, {layout}, probabilities {q_dtype}, target {target_dtype}, "
@@ -139,7 +121,7 @@ def nearby(layouts, ends):
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_guard_pages(dtype, level):
     cases = list(nearby(LAYOUTS, (True, False)))
-    assert in_child(functools.partial(run_cases, DTYPES[dtype], cases, every=3)) > 5000
+    assert in_child(functools.partial(run_cases, DTYPES[dtype], cases, every=5)) > 7000
 
 
 @pytest.mark.slow
@@ -321,32 +303,21 @@ def raises(error, call, *arguments, **options):
 
 def small_calls():
     """Every function and every way out of one, on small arrays; and the arrays."""
-    rng = np.random.default_rng(0)
-    x, q = rng.standard_normal((8, 5), np.float32), rng.uniform(0, 1, (8, 5)).astype(np.float32)
-    out, target, bad = np.empty_like(x), np.arange(8) % 5, np.arange(8)
-    weight, line = np.ones(5), np.ones(8)
-    half, criterion, binary = x.astype(np.float16), celoss.CrossEntropyLoss(), celoss.BinaryCrossEntropyLoss()
-    options = {"weight": weight, "sample_weight": line, "label_smoothing": 0.1, "reduction": "none", "n_threads": 2}
+    x = np.random.default_rng(0).standard_normal((8, 5), np.float32)
+    given = arrays(x)
+    out, bad, half = np.empty_like(x), np.arange(8), arrays(x.astype(np.float16))
+    target, q, weight, line = given.indices, given.probabilities, given.class_weight, given.sample_weight
+    criterion, binary = celoss.CrossEntropyLoss(), celoss.BinaryCrossEntropyLoss()
     calls = [
-        lambda: celoss.cross_entropy(x, target),
-        lambda: celoss.cross_entropy_with_grad(x, target),
-        lambda: celoss.cross_entropy_with_grad(x, target, out=out),
-        lambda: celoss.cross_entropy_with_grad(x, target, grad_output=line, **options),
-        lambda: celoss.cross_entropy_with_grad(half.T, target, axis=0),
-        lambda: celoss.cross_entropy(x, q, weight=weight),
-        lambda: celoss.brier_score_with_grad(x, target),
-        lambda: celoss.zero_one_loss(x, target),
-        lambda: celoss.binary_cross_entropy_with_grad(x, q, out=out),
-        lambda: celoss.binary_brier_score(x, q, weight=weight),
-        lambda: celoss.binary_zero_one_loss(x, q),
-        lambda: celoss.softmax(x, out=out),
-        lambda: celoss.log_softmax(half),
-        lambda: celoss.logsumexp(x),
-        lambda: celoss.sigmoid(x),
-        lambda: celoss.log_sigmoid(x.T),
+        functools.partial(example.results, celoss)
+        for name in FUNCTIONS
+        for arguments in (half, given._replace(out=out))
+        for example in examples(name, arguments)
+    ]
+    calls += [
         lambda: criterion(x, target) and criterion.backward(2.0),
         lambda: binary(x, q) and binary.backward(),
-        lambda: celoss.CrossEntropyLoss(label_smoothing=0.1)(half, target),
+        lambda: celoss.CrossEntropyLoss(label_smoothing=0.1)(half.logits, target),
         lambda: raises(IndexError, celoss.cross_entropy, x, bad),
         lambda: raises(IndexError, celoss.brier_score_with_grad, x, bad, reduction="none"),
         lambda: raises(TypeError, celoss.cross_entropy, x, line),
@@ -356,7 +327,8 @@ def small_calls():
         lambda: raises(ValueError, celoss.binary_cross_entropy, x, q, weight=-weight),
         lambda: raises(ValueError, celoss.softmax, x, axis=7),
     ]
-    return calls, [x, q, out, target, bad, weight, line, half, x.dtype, half.dtype, target.dtype, weight.dtype]
+    kept = [a for a in (*given, *half, out, bad) if a is not None]
+    return calls, [*kept, x.dtype, half.logits.dtype, target.dtype, weight.dtype]
 
 
 def test_nothing_is_kept_over_100_000_calls():
@@ -393,36 +365,24 @@ def test_nothing_is_kept_over_100_000_calls():
     in_child(work)
 
 
-# Results of every function, on rows as lanes, classes as lanes, and long rows in pieces.
+# Results of every function, on rows as lanes, classes as lanes, and long rows in pieces; some rows ignored.
 DIGEST = """
 import hashlib, itertools
 import numpy as np
 import celoss
+from celoss._checks import FUNCTIONS, arrays, examples
 
 digest = hashlib.sha256()
 rng = np.random.default_rng(0)
 shapes = (37, 3), (19, 100), (5, 3000), (2, 70_001)
 for dtype, (rows, classes) in itertools.product((np.float16, np.float32, np.float64), shapes):
-    x = rng.normal(scale=3, size=(rows, classes)).astype(dtype)
-    q = rng.random((rows, classes)).astype(dtype)
     target = rng.integers(0, classes, rows)
     target[-1] = -100
-    weight, sample_weight = rng.random(classes), rng.random(rows)
-    for function in (celoss.softmax, celoss.log_softmax, celoss.logsumexp, celoss.sigmoid, celoss.log_sigmoid):
-        digest.update(np.asarray(function(x)))
-    options = [{}, {"label_smoothing": 0.1}, {"weight": weight}, {"sample_weight": sample_weight, "weight": weight}]
-    losses = celoss.cross_entropy_with_grad, celoss.brier_score_with_grad
-    for function, given, y in itertools.product(losses, options, (target, q)):
-        if "weight" in given and y is q and function is celoss.brier_score_with_grad:
-            continue
-        for part in function(x, y, reduction="none", **given):
-            digest.update(part)
-    for given in ({}, {"weight": weight, "pos_weight": weight}):
-        for part in celoss.binary_cross_entropy_with_grad(x, q, reduction="none", **given):
-            digest.update(part)
-    for part in celoss.binary_brier_score_with_grad(x, q, reduction="none"):
-        digest.update(part)
-    digest.update(np.asarray(celoss.zero_one_loss(x, target, reduction="none")))
+    given = arrays(rng.normal(scale=3, size=(rows, classes)).astype(dtype), target)
+    for name in FUNCTIONS:
+        for example in examples(name, given, singly=classes < 70_000):
+            for part in example.results(celoss):
+                digest.update(np.ascontiguousarray(part))
 print(digest.hexdigest())
 """
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import celoss
+from celoss._checks import FUNCTIONS, arrays, examples
 
 LOGITS = np.array([[2.0, 1.0, 0.0], [0.0, 20.0, 0.0]], np.float32)
 TARGET = np.array([0, 1])
@@ -28,17 +29,12 @@ def test_cross_entropy_with_grad():
     assert celoss.cross_entropy_with_grad(x, TARGET, out=x, grad_output=2.0)[1] is x
 
 
-def test_cross_entropy_with_every_option():
-    options = {
-        "axis": 0, "weight": [1, 2, 3], "sample_weight": [0.5, 1], "ignore_index": 2, "label_smoothing": 0.1,
-        "normalizer": 2, "n_threads": 2,
-    }  # fmt: skip
-    loss, grad = celoss.cross_entropy_with_grad(LOGITS.T, TARGET, **options)
-    expected, expected_grad = celoss.reference.cross_entropy_with_grad(LOGITS.T, TARGET, **options)
-    assert loss == pytest.approx(expected, rel=1e-6)
-    np.testing.assert_allclose(grad, expected_grad, rtol=1e-5, atol=1e-8)
-    q = np.array([[0.5, 0.25, 0.25], [0, 1, 0]], np.float32)
-    assert celoss.cross_entropy(LOGITS, q) == pytest.approx(celoss.reference.cross_entropy(LOGITS, q), rel=1e-6)
+@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize(("dtype", "rtol"), [(np.float32, 1e-5), (np.float64, 1e-12)])
+def test_every_function_and_option(dtype, rtol, name):
+    for example in examples(name, arrays(np.append(LOGITS, [[-3.0, 0.5, 1.0]], axis=0).astype(dtype)), singly=True):
+        for got, expected in zip(example.results(celoss), example.results(celoss.reference), strict=True):
+            np.testing.assert_allclose(got, expected, rtol=rtol, atol=rtol / 100, err_msg=example.label)
 
 
 def test_large_call():

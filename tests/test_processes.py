@@ -89,18 +89,13 @@ assert celoss.cross_entropy(x[:100], target[:100], n_threads=4) == small
 
 
 EVERY_FUNCTION = """
-import threading, numpy as np, celoss
+import functools, threading, numpy as np, celoss
+from celoss._checks import FUNCTIONS, arrays, examples
 x = np.linspace(-3, 3, 600_000, dtype=np.float32).reshape(6000, 100)
-q, target = abs(x) % 1, np.arange(6000) % 100
-long, criterion = x.reshape(2, -1), celoss.CrossEntropyLoss()
-functions = [
-    lambda: celoss.cross_entropy_with_grad(x, target, n_threads=4),
-    lambda: celoss.cross_entropy(long, [0, 1], n_threads=4, label_smoothing=0.1),
-    lambda: celoss.brier_score_with_grad(x, q, n_threads=4),
-    lambda: celoss.binary_cross_entropy_with_grad(x, q, n_threads=4),
-    lambda: celoss.softmax(x),
-    lambda: criterion(x, target),
-]
+given, criterion = arrays(x), celoss.CrossEntropyLoss()
+calls = [functools.partial(example.results, celoss) for name in FUNCTIONS for example in examples(name, given)]
+functions = [lambda: criterion(x, given.indices), lambda: celoss.cross_entropy(x.reshape(2, -1), [0, 1], label_smoothing=0.1)]
+functions += [lambda share=calls[i::6]: [call() for call in share] for i in range(6)]  # a share of them for each thread
 celoss.set_num_threads(4)
 """
 
@@ -139,7 +134,7 @@ def late():
     print("thread", *[f() is not None for f in functions])
 threading.Thread(target=late).start()
 """
-    every = ["True"] * 6
+    every = ["True"] * 8
     assert run(EVERY_FUNCTION + code) == ["thread", *every, "atexit", *every, "collected", *every]
 
 

@@ -1,6 +1,7 @@
 """Threads: many callers at once, fork in every state, and settings."""
 
 import concurrent.futures
+import functools
 import multiprocessing
 import os
 import signal
@@ -15,6 +16,7 @@ import pytest
 
 import celoss
 from celoss import _kernels
+from celoss._checks import FUNCTIONS, arrays, examples
 
 SHAPES = [(4000, 3), (600, 1000), (20_000, 10), (2, 300_001)]
 can_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
@@ -55,22 +57,14 @@ def test_sixteen_callers_of_the_family(keep_num_threads):
     """Every function at once, on arrays that all callers read."""
     celoss.set_num_threads(4)
     x, target = problem((4000, 100))
-    q = np.abs(x) % 1
-    few, few_target, long = x[:, :7], target % 7, x.reshape(2, -1)
+    shapes = [x, x[:1500, :7], x[:200].reshape(2, -1)]  # classes as lanes, rows as lanes, rows in pieces
     functions = [
-        lambda: celoss.brier_score_with_grad(x, target),
-        lambda: celoss.brier_score_with_grad(few, few_target, label_smoothing=0.1),
-        lambda: celoss.cross_entropy_with_grad(x, q, weight=np.arange(100.0)),
-        lambda: celoss.cross_entropy_with_grad(long, target[:2], reduction="none"),
-        lambda: celoss.zero_one_loss(x, target, reduction="none"),
-        lambda: celoss.binary_cross_entropy_with_grad(x, q, pos_weight=2.0),
-        lambda: celoss.binary_brier_score_with_grad(x.T, q.T),
-        lambda: celoss.binary_zero_one_loss(x, q, reduction="none"),
-        lambda: celoss.softmax(x),
-        lambda: celoss.log_softmax(few),
-        lambda: celoss.logsumexp(x),
-        lambda: celoss.sigmoid(x),
-        lambda: celoss.log_sigmoid(x.astype(np.float16)),
+        functools.partial(example.results, celoss)
+        for number, name in enumerate(FUNCTIONS)
+        for logits in (shapes[number % 3], shapes[(number + 1) % 3].astype(np.float16))
+        for example in examples(name, arrays(logits))
+    ]
+    functions += [
         lambda: loss_and_gradient_of(celoss.CrossEntropyLoss(), x, target),
         lambda: loss_and_gradient_of(celoss.CrossEntropyLoss(), -x, target),
     ]
@@ -79,7 +73,7 @@ def test_sixteen_callers_of_the_family(keep_num_threads):
 
     def call(caller):
         start.wait()
-        for turn in range(2 * len(functions)):
+        for turn in range(len(functions)):
             k = (caller + turn) % len(functions)
             for got, right in zip(functions[k](), expected[k], strict=True):
                 if not np.array_equal(got, right):

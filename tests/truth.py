@@ -7,6 +7,8 @@ than float64, truth is good enough for float32 results only: `WIDE` says so.
 import numpy as np
 import pytest
 
+from celoss._checks import ulp_error
+
 real = np.longdouble
 WIDE = np.finfo(real).nmant >= 63
 
@@ -53,33 +55,6 @@ def blended(x, a):
         loss = np.where((a == 0) & np.isinf(nll), 0, a * nll).sum(axis=-1)
     total = a.sum(axis=-1, keepdims=True)
     return loss, p * total - a, p * np.abs(a).sum(axis=-1, keepdims=True) + np.abs(a)
-
-
-def spacing(values, dtype):
-    """The ulp of each of `values` in `dtype`, as long double."""
-    info = np.finfo(dtype)
-    _, exponent = np.frexp(np.abs(np.asarray(values, real)))
-    exponent = np.maximum(exponent - 1, int(info.minexp)) - int(info.nmant)
-    return np.ldexp(real(1), exponent)
-
-
-def ulp_error(got, exact, dtype=None, scale=None):
-    """|got - exact| in ulp of `scale` (default: of exact itself), in the precision of `dtype` (default: got's).
-
-    Infinities have to be equal and NaN meets NaN. Where the exact value is below twice the smallest normal number, 0 is
-    as good as the value.
-    """
-    got = np.asarray(got)
-    dtype = np.dtype(dtype or got.dtype)
-    exact = np.asarray(exact, real)
-    scale = exact if scale is None else np.asarray(scale, real)
-    got = got.astype(real)
-    with np.errstate(all="ignore"):
-        error = np.abs(got - exact) / spacing(scale, dtype)
-    same = (got == exact) | (np.isnan(got) & np.isnan(exact))
-    flushed = (got == 0) & (np.abs(exact) < 2 * real(np.finfo(dtype).tiny))
-    error = np.where(same | flushed, 0, error)
-    return np.where(np.isfinite(error), error, np.inf)
 
 
 def assert_ulp(got, exact, most, *, dtype=None, scale=None, names=None):

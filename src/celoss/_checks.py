@@ -1,0 +1,206 @@
+"""What is checked, and how: every public function with example arguments and options, and errors in ulp.
+
+`FUNCTIONS` is the one list that ``python -m celoss``, the tests and the benchmarks go through: what is added here is met by
+all of them. tests/test_checks.py holds it to the public names and their signatures. Imports NumPy only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Array = NDArray[Any]
+
+# --- functions and options -----------------------------------------------------------------------------------------
+
+
+class Arrays(NamedTuple):
+    """What calls may be given. The classes are the last axis of the logits; `out` is None where results are new arrays."""
+
+    logits: Array
+    indices: Array  # a class for each row
+    probabilities: Array  # as many as logits; for binary losses labels between 0 and 1
+    labels: Array  # 0 or 1, as many as logits
+    class_weight: Array
+    sample_weight: Array  # one for each row
+    out: Array | None = None
+
+
+class Option(NamedTuple):
+    """An option: an example made to fit the arrays, and what it goes with."""
+
+    example: Callable[[Arrays], Any]
+    hard: bool = False  # refused beside anything but class indices, or labels of 0 and 1
+    excludes: tuple[str, ...] = ()  # refused beside these
+    needs: tuple[str, ...] = ()  # the example is one beside these only
+    cancels: bool = False  # makes a gradient the difference of terms that may be almost equal
+
+
+class Function(NamedTuple):
+    """A public function. For a loss with a gradient the list has a second line, `<name>_with_grad`."""
+
+    name: str
+    kind: str  # "rows", "scores", "activation of rows" or "activation of scores"
+    options: Mapping[str, Option]
+    gradient: bool = False
+
+    @property
+    def of_rows(self) -> bool:
+        return self.kind.endswith("rows")
+
+    @property
+    def is_loss(self) -> bool:
+        return not self.kind.startswith("activation")
+
+    def takes(self, names: Collection[str], hard: bool) -> bool:
+        """Whether these options go together, and with a target of this form."""
+        options = [self.options[name] for name in names]
+        return not any((option.hard and not hard) or {*option.excludes} & {*names} for option in options)
+
+
+def _class_of_the_last_row(a: Arrays) -> int:
+    """If that leaves other rows."""
+    last = a.indices.flat[-1] if a.indices.size else 0
+    return int(last) if (a.indices != last).any() else -100
+
+
+AXIS = {"axis": Option(lambda a: 0)}  # `examples` turns the arrays
+OUT = {"out": Option(lambda a: a.out)}
+SMOOTHING = {"label_smoothing": Option(lambda a: 0.1, cancels=True)}
+REDUCTION = {
+    "reduction": Option(lambda a: "none"),
+    "normalizer": Option(lambda a: 3.0),
+    "n_threads": Option(lambda a: 2),
+}
+OF_ROWS = {
+    **AXIS,
+    "sample_weight": Option(lambda a: a.sample_weight),
+    "ignore_index": Option(_class_of_the_last_row),
+    **REDUCTION,
+}
+OF_SCORES = {"weight": Option(lambda a: a.probabilities), **REDUCTION}
+WEIGHT = Option(lambda a: a.class_weight)
+
+_TABLE = (
+    Function("cross_entropy", "rows", OF_ROWS | SMOOTHING | {"weight": WEIGHT}, gradient=True),
+    Function("brier_score", "rows", OF_ROWS | SMOOTHING | {"weight": WEIGHT._replace(hard=True)}, gradient=True),
+    Function("zero_one_loss", "rows", OF_ROWS),
+    Function("binary_cross_entropy", "scores", OF_SCORES | SMOOTHING | {"pos_weight": WEIGHT}, gradient=True),
+    Function("binary_brier_score", "scores", OF_SCORES, gradient=True),
+    Function("binary_zero_one_loss", "scores", OF_SCORES),
+    Function("softmax", "activation of rows", AXIS | OUT),
+    Function("log_softmax", "activation of rows", AXIS | OUT),
+    Function("logsumexp", "activation of rows", AXIS | {"keepdims": Option(lambda a: True)}),
+    Function("sigmoid", "activation of scores", OUT),
+    Function("log_sigmoid", "activation of scores", OUT),
+)
+
+
+def _with_grad(loss: Function) -> Function:
+    upstream = Option(lambda a: a.sample_weight if loss.of_rows else a.probabilities, needs=("reduction",))
+    return loss._replace(name=f"{loss.name}_with_grad", options={**loss.options, "grad_output": upstream, **OUT})
+
+
+FUNCTIONS = {f.name: f for line in _TABLE for f in ([line, _with_grad(line)] if line.gradient else [line])}
+
+# --- examples ------------------------------------------------------------------------------------------------------
+
+
+class Example(NamedTuple):
+    """A call of a function."""
+
+    function: str
+    label: str
+    arguments: tuple[Array, ...]
+    options: dict[str, Any]
+    cancels: bool  # results may be differences of terms that are almost equal
+
+    def results(self, module: Any) -> tuple[Any, ...]:
+        """Loss and gradient, or the one result there is; of celoss or of its reference."""
+        found = getattr(module, self.function)(*self.arguments, **self.options)
+        return found if isinstance(found, tuple) else (found,)
+
+
+def arrays(logits: Array, indices: Array | None = None) -> Arrays:
+    """Something of each for these logits: no two rows, classes or scores are alike."""
+    rng = np.random.default_rng(0)
+    *rows, classes = logits.shape
+    return Arrays(
+        logits,
+        indices=rng.integers(max(classes, 1), size=rows) if indices is None else indices,
+        probabilities=rng.uniform(0, 1, logits.shape).astype(logits.dtype),
+        labels=rng.integers(2, size=logits.shape, dtype=np.uint8),
+        class_weight=np.linspace(2, 0.5, classes),
+        sample_weight=rng.uniform(0.5, 2, rows),
+    )
+
+
+def examples(name: str, arrays: Arrays, *, singly: bool = False) -> Iterator[Example]:
+    """Calls with each form of target: without options, with as many as go together, and `singly` also with each alone.
+
+    `out` says where results go and not what they are: where the arrays have one, it is in every call.
+    """
+    function = FUNCTIONS[name]
+    forms: tuple[tuple[str, ...], ...] = ((),)
+    if function.is_loss:
+        forms = ("indices" if function.of_rows else "labels",), ("probabilities",)
+    for form in forms:
+        for names in _choices(name, "probabilities" not in form, singly):
+            a = _classes_first(arrays) if "axis" in names else arrays
+            given = {option: function.options[option].example(a) for option in function.options if option in names}
+            if "out" in function.options and a.out is not None:
+                given["out"] = a.out
+            cancels = "probabilities" in form or any(function.options[option].cancels for option in names)
+            yield Example(name, ", ".join([name, *form, *given]), tuple(getattr(a, f) for f in ("logits", *form)), given, cancels)
+
+
+@cache  # tests ask for some thousand arrays
+def _choices(name: str, hard: bool, singly: bool) -> list[set[str]]:
+    """None; each alone; then sets that nothing can be added to, until each option has been in one."""
+    function = FUNCTIONS[name]
+    alone = [{o, *option.needs} for o, option in function.options.items() if o != "out" and (hard or not option.hard)]
+    together: list[set[str]] = []
+    for chosen in alone:
+        if not any(chosen <= other for other in together):
+            for more in alone:
+                chosen = chosen | more if function.takes(chosen | more, hard) else chosen
+            together.append(chosen)
+    choices = [set[str](), *(alone if singly else []), *together]
+    return [names for i, names in enumerate(choices) if names not in choices[:i]]
+
+
+def _classes_first(a: Arrays) -> Arrays:
+    logits, probabilities, labels = (np.moveaxis(array, -1, 0) for array in (a.logits, a.probabilities, a.labels))
+    out = None if a.out is None else np.moveaxis(a.out, -1, 0)
+    return a._replace(logits=logits, probabilities=probabilities, labels=labels, out=out)
+
+
+# --- errors --------------------------------------------------------------------------------------------------------
+
+# Bits behind the leading one, and the exponent of the smallest normal number. np.finfo knows no bfloat16.
+FORMATS = {"float64": (52, -1022), "float32": (23, -126), "float16": (10, -14), "bfloat16": (7, -126)}
+
+
+def ulp_error(got: ArrayLike, exact: ArrayLike, dtype: Any = None, scale: ArrayLike | None = None) -> Array:
+    """|got - exact| in ulp of `scale` (default: of exact itself), in the precision of `dtype` (default: got's).
+
+    Infinities have to be equal and NaN meets NaN; what is infinitely far off is inf. Where the exact value is below twice
+    the smallest normal number, 0 is as good as the value. Arithmetic is float64, or long double where the exact values or
+    the scale are.
+    """
+    got, exact = np.asarray(got), np.asarray(exact)
+    scale = exact if scale is None else np.asarray(scale)
+    bits, smallest = FORMATS[(got.dtype if dtype is None else np.dtype(dtype)).name]
+    real = np.result_type(exact, scale, np.float64)
+    got, exact = got.astype(real), exact.astype(real)
+    with np.errstate(all="ignore"):
+        exponent = np.maximum(np.frexp(np.abs(scale.astype(real)))[1] - 1, smallest)
+        error = np.abs(got - exact) / np.ldexp(real.type(1), exponent - bits)
+    same = (got == exact) | (np.isnan(got) & np.isnan(exact))
+    flushed = (got == 0) & (np.abs(exact) < np.ldexp(1.0, smallest + 1))
+    error = np.where(same | flushed, 0, error)
+    return np.where(np.isfinite(error), error, np.inf)
