@@ -135,6 +135,24 @@ def test_mixes_agree_with_reference(axis, classes, form, level):
         np.testing.assert_allclose(grad, expected_grad, rtol=1e-11, atol=1e-14, err_msg=str(options))
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("form", ["indices", "probabilities"])
+def test_long_rows(form, dtype, level):
+    """Rows cut into pieces: each has its own classes' weights and probabilities, and its part of the sums."""
+    rng = np.random.default_rng(4)
+    x = 3 * rng.standard_normal((3, 70_001)).astype(dtype)
+    x[0, 0] = x[1, 40_000] = x[2, -1] = 20
+    target = np.array([70_000, -100, 40_000]) if form == "indices" else rng.uniform(0, 2 / 70_001, x.shape).astype(dtype)
+    eps = np.finfo(dtype).eps
+    for weight, smoothing in itertools.product([None, np.linspace(0, 3, 70_001)], [0.0, 0.3]):
+        options = {"weight": weight, "sample_weight": [1, 2, 3], "label_smoothing": smoothing, "reduction": "none"}
+        expected_loss, expected_grad = reference.cross_entropy_with_grad(x, target, **options)
+        for logits in (x, np.asfortranarray(x)):  # exponentials wait where the gradient goes, or are computed again
+            loss, grad = celoss.cross_entropy_with_grad(logits, target, out=np.empty_like(logits), **options)
+            np.testing.assert_allclose(loss, expected_loss, rtol=100 * eps, err_msg=str(options))
+            np.testing.assert_allclose(grad, expected_grad, rtol=100 * eps, atol=1e-3 * eps, err_msg=str(options))
+
+
 @pytest.mark.parametrize("form", ["indices", "probabilities"])
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 @pytest.mark.parametrize("classes", [3, 40])

@@ -94,7 +94,10 @@ class Workshop:
 
     def first_failure(self, names, timeout):
         """The first test of these files, or file::test, that fails, and how (none: of all); None where all pass."""
-        tests = [re.sub(r"^(\w+)", r"tests/\1.py", name) for name in names] or ["tests"]
+        # test_bits.py compares hashes of results with recorded ones: it would catch all that changes a bit, and hide that no
+        # test knows what is right.
+        whole = ["tests", "--ignore=tests/test_bits.py"]
+        tests = [re.sub(r"^(\w+)", r"tests/\1.py", name) for name in names] or whole
         status, output = self.run(
             self.python, "-m", "pytest", "-x", "-v", "--tb=no", "-p", "no:cacheprovider", *tests, timeout=timeout
         )
