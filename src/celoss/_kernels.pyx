@@ -17,9 +17,9 @@ from libcpp.atomic cimport atomic
 from celoss._pool cimport PoolWork, celoss_pool_helpers, celoss_pool_run
 from celoss._simd cimport (
     CELOSS_BLOCK_ROWS, CELOSS_LANE_GROUP, SEEN_IGNORED, SEEN_KEPT, SEEN_OUT_OF_RANGE, STORED_BFLOAT16, STORED_FLOAT16,
-    STORED_FLOAT32, STORED_FLOAT64, STORED_INT8, STORED_INT32, STORED_INT64, STORED_UINT8, BlockOps, BlockOpsTable,
-    Layout, Level, Matrix, Piece, RowOptions, Rows, ScoreBlock, Tile, Workplace, celoss_levels, clear_rows, is_class_after_class, is_direct,
-    is_native, item_size, matrix_at, merge_maxima, merge_sums, numbers_of_tile, put_losses, put_piece, set_smoothing,
+    STORED_FLOAT32, STORED_FLOAT64, STORED_INT8, STORED_INT32, STORED_INT64, STORED_UINT8, BlockOps, BlockOpsTable, Layout,
+    Level, Matrix, Piece, RowOptions, Rows, ScoreBlock, Tile, Workplace, celoss_levels, clear_rows, is_class_after_class,
+    is_direct, is_native, matrix_at, merge_maxima, merge_sums, numbers_of_tile, put_losses, put_piece, set_smoothing,
     sum_of_losses, take_piece, tile_at, work_in_place,
 )
 from celoss cimport _simd
@@ -271,14 +271,20 @@ cpdef enum Operation:
 cdef RowOperation operations[6]
 
 
+cdef void add(Operation operation, PassesOfFloats floats, PassesOfDoubles doubles, Py_ssize_t rows_as_lanes, bint in_pieces,
+              bint keeps_exponentials, bint has_losses, int wide_tiles, bint one_hot) noexcept nogil:
+    operations[<int>operation] = RowOperation(floats, doubles, rows_as_lanes, in_pieces, keeps_exponentials, has_losses,
+                                              wide_tiles, one_hot)
+
+
 cdef void fill_operations() noexcept nogil:
-    # Fields: see RowOperation.                 passes                                                       rows as lanes          pieces keeps losses wide one-hot
-    operations[<int>CROSS_ENTROPY] = RowOperation(cross_entropy_rows[float], cross_entropy_rows[double], ROWS_AS_LANES, True, True, True, 0, False)
-    operations[<int>BRIER] = RowOperation(brier_rows[float], brier_rows[double], ROWS_AS_LANES_OF_ERRORS, False, False, True, 2, True)
-    operations[<int>ZERO_ONE] = RowOperation(zero_one_rows[float], zero_one_rows[double], ROWS_AS_LANES_OF_ERRORS, False, False, True, 0, False)
-    operations[<int>SOFTMAX] = RowOperation(softmax_rows[float], softmax_rows[double], ROWS_AS_LANES, True, True, False, 0, False)
-    operations[<int>LOG_SOFTMAX] = RowOperation(log_softmax_rows[float], log_softmax_rows[double], ROWS_AS_LANES, True, False, False, 0, False)
-    operations[<int>LOGSUMEXP] = RowOperation(logsumexp_rows[float], logsumexp_rows[double], ROWS_AS_LANES_OF_SUMS, True, False, True, 0, False)
+    # Each: its passes; up to how many classes rows are lanes; in_pieces, keeps_exponentials, has_losses, wide_tiles, one_hot.
+    add(CROSS_ENTROPY, cross_entropy_rows[float], cross_entropy_rows[double], ROWS_AS_LANES, True, True, True, 0, False)
+    add(BRIER, brier_rows[float], brier_rows[double], ROWS_AS_LANES_OF_ERRORS, False, False, True, 2, True)
+    add(ZERO_ONE, zero_one_rows[float], zero_one_rows[double], ROWS_AS_LANES_OF_ERRORS, False, False, True, 0, False)
+    add(SOFTMAX, softmax_rows[float], softmax_rows[double], ROWS_AS_LANES, True, True, False, 0, False)
+    add(LOG_SOFTMAX, log_softmax_rows[float], log_softmax_rows[double], ROWS_AS_LANES, True, False, False, 0, False)
+    add(LOGSUMEXP, logsumexp_rows[float], logsumexp_rows[double], ROWS_AS_LANES_OF_SUMS, True, False, True, 0, False)
 
 
 fill_operations()
@@ -432,7 +438,8 @@ cdef bint run_blocks(Call* c, int limit, double* loss) noexcept nogil:
         c.chunk_loss = <double*>malloc(<size_t>chunks * sizeof(double))
         if c.chunk_loss == NULL:
             return False
-    ran = celoss_pool_run(chunk_of_doubles if wide else chunk_of_floats, c, chunks, threads_for(c.rows * c.classes, limit), scratch)
+    ran = celoss_pool_run(chunk_of_doubles if wide else chunk_of_floats, c, chunks, threads_for(c.rows * c.classes, limit),
+                          scratch)
     if ran:
         loss[0] = sum_of_losses(c.chunk_loss, chunks)  # in the order of the chunks
     if chunks > 1:

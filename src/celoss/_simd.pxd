@@ -103,7 +103,6 @@ cdef extern from "simd/layout.hpp" nogil:
         Tile[double] wide
         Py_ssize_t ahead, first_class
 
-    Py_ssize_t item_size(int)
     Tile[T] tile_at[T](T*, Py_ssize_t, Py_ssize_t, bool)
     Py_ssize_t numbers_of_tile(Py_ssize_t, Py_ssize_t, bool)
     bint is_class_after_class(const Layout&)
