@@ -37,7 +37,7 @@ cdef struct ScoresCall:
     atomic[int] bad_weight          # whether a weight was met that is not finite and >= 0
 
 
-cdef Py_ssize_t stretch_at(const Operand* a, Py_ssize_t start, Py_ssize_t n, Matrix* where,
+cdef Py_ssize_t stretch_at(const Operand* a, Py_ssize_t start, Py_ssize_t n, Matrix* matrix,
                            Py_ssize_t* run) noexcept nogil:
     """Up to n numbers from flat index `start` as a matrix of rows of `run` numbers; returns how many rows."""
     cdef Py_ssize_t length = a.shape[a.dims - 1]
@@ -47,18 +47,18 @@ cdef Py_ssize_t stretch_at(const Operand* a, Py_ssize_t start, Py_ssize_t n, Mat
     cdef Py_ssize_t rows = 1, rest = row
     cdef int d = a.dims - 2
     run[0] = min(n, length - at)
-    where.row_stride = 0
+    matrix.row_stride = 0
     if d >= 0:
-        where.row_stride = a.stride[d]
+        matrix.row_stride = a.stride[d]
         if at == 0 and run[0] == length:
             rows = max(<Py_ssize_t>1, min(n // length, a.shape[d] - row % a.shape[d]))
     while d >= 0:
         offset += rest % a.shape[d] * a.stride[d]
         rest //= a.shape[d]
         d -= 1
-    where.at = a.at + offset
-    where.class_stride = a.stride[a.dims - 1]
-    where.storage = a.storage
+    matrix.at = a.at + offset
+    matrix.class_stride = a.stride[a.dims - 1]
+    matrix.storage = a.storage
     return rows
 
 
@@ -78,7 +78,7 @@ cdef const real* fetch(const Operand* a, Py_ssize_t start, Py_ssize_t n, real* b
     """n numbers from flat index `start` on: in place where possible, elsewhere in `buffer`. NULL: no operand."""
     cdef const BlockOps[real]* ops = ops_for(buffer)
     cdef Tile[real] tile
-    cdef Matrix where
+    cdef Matrix matrix
     cdef Py_ssize_t done = 0, i
     if a.storage < 0:
         return NULL
@@ -87,16 +87,16 @@ cdef const real* fetch(const Operand* a, Py_ssize_t start, Py_ssize_t n, real* b
         return tile.at
     while done < n:
         tile.at = buffer + done
-        tile.rows = stretch_at(a, start + done, n - done, &where, &tile.classes)
+        tile.rows = stretch_at(a, start + done, n - done, &matrix, &tile.classes)
         tile.row_stride = tile.classes
         tile.class_stride = 1
-        if where.class_stride == 0:
+        if matrix.class_stride == 0:
             tile.classes = 1            # one number for the whole run
         if a.storage >= STORED_INT8:
-            ops.load_labels(&where, &tile)
+            ops.load_labels(&matrix, &tile)
         else:
-            ops.load_tile(&where, &tile)
-        if where.class_stride == 0:
+            ops.load_tile(&matrix, &tile)
+        if matrix.class_stride == 0:
             for i in range(tile.rows):
                 fill(tile.at + i * tile.row_stride, tile.row_stride)
         done += tile.rows * tile.row_stride
@@ -114,14 +114,14 @@ cdef void put_back(const Operand* a, Py_ssize_t start, Py_ssize_t n, real* buffe
     """n numbers of `buffer` to where they are from flat index `start` on."""
     cdef const BlockOps[real]* ops = ops_for(buffer)
     cdef Tile[real] tile
-    cdef Matrix where
+    cdef Matrix matrix
     cdef Py_ssize_t done = 0
     while done < n:
         tile.at = buffer + done
-        tile.rows = stretch_at(a, start + done, n - done, &where, &tile.classes)
+        tile.rows = stretch_at(a, start + done, n - done, &matrix, &tile.classes)
         tile.row_stride = tile.classes
         tile.class_stride = 1
-        ops.store_tile(&tile, &where)
+        ops.store_tile(&tile, &matrix)
         done += tile.rows * tile.classes
 
 
