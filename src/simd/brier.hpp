@@ -17,11 +17,6 @@
 
 namespace {
 
-// The exponential of x - m.
-CELOSS_INLINE F64 brier_exp_of(F64 difference) { return exp_to_39_bits(difference); }
-CELOSS_INLINE HighLow brier_exp_of(HighLow difference) { return exp_with_error(difference); }
-template <class T> constexpr double brier_unit() { return sizeof(T) == 8 ? 0x1p+64 : 1.0; }
-
 CELOSS_INLINE F64 load_exp(const float*, const double* at, ptrdiff_t, int count) { return load_wide(at, count); }
 CELOSS_INLINE HighLow load_exp(const double*, const double* at, ptrdiff_t low, int count) {
     return {load_wide(at, count), load_wide(at + low, count)};
@@ -43,7 +38,7 @@ template <class T> void brier_exp_sum(const Tile<T>* x, const Tile<double>* e, p
         const F64 top = rows.own(r->maximum);
         Sum<T> sum;
         rows.each(x->classes, [&](ptrdiff_t j, int count) CELOSS_LAMBDA_INLINE {
-            const N v = brier_exp_of(difference<T>(load_wide(from + j * from_stride, count), top));
+            const N v = exp_of(difference<T>(load_wide(from + j * from_stride, count), top));
             store_exp(to + j * to_stride, low, count, v);
             sum.add(select(rows.others(j, count, r->argmax), v, N{}));
         });
@@ -51,9 +46,9 @@ template <class T> void brier_exp_sum(const Tile<T>* x, const Tile<double>* e, p
     });
     for (ptrdiff_t i = 0; i < x->rows; i += W) {
         const N rest = load_number<T>(r->rest, i);
-        const N inverse = inverse_of(number<T>(F64{} + brier_unit<T>()) + rest);
+        const N inverse = inverse_of(number<T>(F64{} + unit_of_exp<T>()) + rest);
         const M64 decided = load_classes(r->argmax + i) >= 0;
-        store(r->unit.high + i, F64{} + brier_unit<T>());
+        store(r->unit.high + i, F64{} + unit_of_exp<T>());
         store_number(r->inverse, i, select(decided, inverse, number<T>(F64{} + (double)__builtin_nanf(""))));
     }
 }

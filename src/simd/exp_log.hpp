@@ -153,6 +153,11 @@ CELOSS_INLINE HighLow exp_with_error(HighLow d) {
     return {fraction.high * power, fraction.low * power};
 }
 
+// Either of the two, for the numbers of a dtype: e^d times unit_of_exp for d <= 0.
+CELOSS_INLINE F64 exp_of(F64 d) { return exp_to_39_bits(d); }
+CELOSS_INLINE HighLow exp_of(HighLow d) { return exp_with_error(d); }
+template <class T> constexpr double unit_of_exp() { return sizeof(T) == 8 ? 0x1p+64 : 1.0; }
+
 // log((unit + rest) / unit) for rest >= 0, unit > 0: the logarithm's argument is never rounded to 1 + small.
 //
 // ratio = 2^k f with f in [2/3, 3/2]; s = (f - 1)/(f + 1); log f = 2 atanh s = 2 s + s z P(z), z = s^2. For k = 0 the
