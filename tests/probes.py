@@ -1,6 +1,6 @@
-"""The elementary functions of src/simd as the tests see them: where each is defined, what it ought to return, its stated error.
+"""The functions that the operations are made of, as the tests see them: where each is defined, what it returns, its stated error.
 
-A function has up to four arguments (see `Elementary` in block_ops.h) and returns value and rounding error. Its name with
+A function has up to four arguments (see `Probe` in src/simd/contract.h) and returns value and rounding error. Its name with
 "+error" means their sum. Errors are in ulp of the exact value.
 """
 

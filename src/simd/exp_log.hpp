@@ -174,7 +174,8 @@ template <bool EXACT> CELOSS_INLINE HighLow log1p_ratio(HighLow rest, HighLow un
                             0x1.0d7f91ccecc8dp-3 /* 0.1315910 */, 0x1.1d8ff751692f9p-3 /* 0.1394347 */};
     F64 total = unit.high + rest.high;
     // The bits of a positive float64 are a piecewise linear logarithm, off by less than 0.09: their difference rounds to k.
-    M64 k_bits = (((M64)total - (M64)unit.high) + ((int64_t)1 << 51)) >> 52;
+    // (Unsigned, since those of two NaNs may be further apart than an int64 can say.)
+    M64 k_bits = (M64)(((U64)total - (U64)unit.high) + ((uint64_t)1 << 51)) >> 52;
     F64 k = (F64)((M64)(F64{} + K::round) + k_bits) - K::round;
     F64 down = (F64)((M64{} + 1023 - k_bits) << 52);
     F64 near = total * down;

@@ -46,6 +46,7 @@ typedef VectorOf<float>::V F32;
 typedef VectorOf<double>::V F64;
 typedef VectorOf<float>::M M32;
 typedef VectorOf<double>::M M64;
+typedef uint64_t U64 __attribute__((vector_size(CELOSS_VECTOR_BYTES)));
 typedef float F128 __attribute__((vector_size(16)));  // a quarter of a row: four floats
 typedef double D128 __attribute__((vector_size(16)));
 
