@@ -15,6 +15,7 @@ import test_activations
 import test_binary
 import test_brier
 import test_cross_entropy
+import test_focal
 import truth
 from tolerances import ulp
 from truth import real
@@ -77,6 +78,12 @@ def vocabulary(rows, dtype):
     return call, [*truth.cross_entropy(x, t)], [None, None]
 
 
+def focal(classes, dtype, gamma):
+    x, t, *_ = rows(classes, dtype)
+    call = functools.partial(celoss.cross_entropy_with_grad, x, t, focal_gamma=gamma, reduction="none")
+    return call, [*test_focal.exact(x, t, gamma)], [None, None]
+
+
 def brier(classes, dtype):
     x, t = test_brier.problem(classes, dtype)
     loss, grad, terms = test_brier.exact(x, t)
@@ -104,6 +111,13 @@ def binary(name, dtype):
     y = np.random.default_rng(1).integers(0, 2, z.shape)
     call = functools.partial(getattr(celoss, f"{name}_with_grad"), z, y, reduction="none")
     return call, [*test_binary.exact(name, z, y)], [None, None]
+
+
+def binary_focal(dtype, gamma):
+    z = test_activations.scores_that_hurt(dtype)
+    y = np.random.default_rng(1).integers(0, 2, z.shape)
+    call = functools.partial(celoss.binary_cross_entropy_with_grad, z, y, focal_gamma=gamma, reduction="none")
+    return call, [*test_focal.exact_binary(z, y, gamma)], [None, None]
 
 
 def binary_options(dtype):
@@ -145,6 +159,9 @@ CASES = {
         lambda dtype: [binary_options(dtype)],
         ("binary loss", "binary gradient"),
     ),
+    "cross_entropy, focal_gamma 2": (per_class_count(focal, gamma=2.0), ("focal", "focal")),
+    "cross_entropy, focal_gamma 5": (per_class_count(focal, gamma=5.0), ("focal", "focal")),
+    "binary_cross_entropy, focal_gamma 2": (lambda dtype: [binary_focal(dtype, 2.0)], ("focal", "focal")),
     "brier_score": (per_class_count(brier), ("brier loss", "brier gradient")),
     "binary_brier_score": (lambda dtype: [binary("binary_brier_score", dtype)], ("brier loss", "brier gradient")),
     "softmax": (per_class_count(activation, "softmax"), ("activation",)),

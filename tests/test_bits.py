@@ -270,6 +270,7 @@ def calls_of_losses(dtype):
         x, target = special_problem(shape, dtype)
         w = weights(shape[1])
         yield Call("special", (x, target))
+        yield Call("focal", (x, target), {"focal_gamma": 2.0, "reduction": "none"})
         for options in ({}, {"label_smoothing": 0.1}, {"weight": w}, {"weight": w, "label_smoothing": 0.1}):
             yield Call("special", (x, target), {"reduction": "none", **options})
         yield Call("special", (x, shares(shape, dtype)), {"reduction": "none"})
@@ -294,6 +295,8 @@ def calls_with_options(shape, dtype):
     yield Call("smoothing", (x, target), {"label_smoothing": 0.1, "normalizer": 7.5})
     for other in DTYPES.values():
         yield Call("probabilities", (x, stored(shares(shape, DTYPES["float64"]), other)))
+    yield Call("focal", (x, target), {"focal_gamma": 0.5})
+    yield Call("focal", (x, target), {"focal_gamma": 2.0, "weight": w, "sample_weight": s, "reduction": "none"})
     yield Call("rows", (x, target), {"sample_weight": s})
     yield Call("rows", (x, target), {"sample_weight": 0.75, "weight": w, "label_smoothing": 0.1})
     yield Call("rows", (x, q), {"sample_weight": s, "label_smoothing": 0.1})
@@ -333,6 +336,7 @@ def calls_of_long_rows(dtype):
     yield Call("long", (x, shares(x.shape, dtype)), {"weight": weights(x.shape[1])})
     yield Call("long", (x, [target[0], -100, target[2]]), {}, in_place)
     yield Call("long", (x, [-100] * 3))
+    yield Call("focal", (x, target), {"focal_gamma": 2.0, "weight": weights(x.shape[1])})
     yield Call("long", (fortran(x), target), {}, lambda x: (x, every_third(fresh(x)[1])))
     yield Call("long", special_problem((15, 65_536), dtype), {"reduction": "none"})
     yield Call("long", problem(WHOLE, dtype))
@@ -415,6 +419,7 @@ def calls_with_labels(dtype):
         w, positive = weights(shape), weights(shape[-1:], 5)
         for reduction in ("mean", "sum", "none"):
             yield Call("options", (x, y), {"reduction": reduction, "weight": w})
+            yield Call("focal", (x, y), {"reduction": reduction, "weight": w, "pos_weight": positive, "focal_gamma": 2.0})
             yield Call("options", (x, y), {"reduction": reduction, "pos_weight": positive})
             yield Call("options", (x, y), {"reduction": reduction, "label_smoothing": 0.1})
             yield Call("options", (x, y), {"reduction": reduction, "label_smoothing": 0.1, "weight": 3, "pos_weight": 0.3})
@@ -489,7 +494,13 @@ def add(digest, result):
 
 def group_of(function, call):
     """The case that a call belongs to. A loss without a gradient has few: the other losses' tell more."""
-    alone = function.endswith(("_loss", "_score", "_entropy")) and call.group not in ("plain", "layouts", "special", "long")
+    alone = function.endswith(("_loss", "_score", "_entropy")) and call.group not in (
+        "plain",
+        "layouts",
+        "special",
+        "long",
+        "focal",
+    )
     return "options" if alone else call.group
 
 

@@ -42,6 +42,9 @@ TABLE = {
     ("brier loss", "float64"): Tolerance(2, "contract 5; probabilities and sums carry their rounding errors"),
     ("brier gradient", "float32"): Tolerance(1, "as the loss; in ulp of the terms' sizes where they cancel"),
     ("brier gradient", "float64"): Tolerance(4, "contract 5; in ulp of the terms"),
+    # (1 - p_t)^gamma multiplies the relative error of 1 - p_t, half an ulp of an exponential, by gamma: up to 5.
+    ("focal", "float32"): Tolerance(3, "gamma times half an ulp, and the last rounding"),
+    ("focal", "float64"): Tolerance(5, "the same; the factors carry their rounding errors"),
     # Against PyTorch in float64, in machine epsilons of the largest gradient of the call: other sums, other order.
     ("peer", "float32"): Tolerance(8, "the blended gradient's 4 ulp of the larger term; PyTorch's error is far below"),
     ("peer", "float64"): Tolerance(16, "the same of both sides"),

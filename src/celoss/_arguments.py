@@ -45,6 +45,7 @@ class RowArguments(NamedTuple):
     sample_weight: NDArray[np.float64] | None
     ignore_index: int
     label_smoothing: float
+    focal_gamma: float
     reduction: int
     normalizer: float
     upstream: float | NDArray[np.float64] | None
@@ -147,6 +148,18 @@ def as_label_smoothing(label_smoothing: Any) -> float:
     value = _as_number(label_smoothing, "label_smoothing")
     if not 0.0 <= value <= 1.0:
         raise ValueError(f"label_smoothing must be in [0, 1], got {label_smoothing!r}")
+    return value
+
+
+def as_focal_gamma(focal_gamma: Any, label_smoothing: Any, probabilities: bool = False) -> float:
+    """The exponent of the focal factor, which has one class whose probability counts."""
+    value = _as_number(focal_gamma, "focal_gamma")
+    if not 0.0 <= value < float("inf"):
+        raise ValueError(f"focal_gamma must be a finite number >= 0, got {focal_gamma!r}")
+    if value > 0.0 and probabilities:
+        raise ValueError(f"focal_gamma={focal_gamma!r} needs class indices; target holds probabilities, with no one class")
+    if value > 0.0 and as_label_smoothing(label_smoothing) > 0.0:
+        raise ValueError(f"focal_gamma={focal_gamma!r} and label_smoothing={label_smoothing!r} exclude one another")
     return value
 
 
@@ -359,6 +372,7 @@ def row_arguments(
     weight: Any,
     sample_weight: Any,
     label_smoothing: Any,
+    focal_gamma: Any,
     reduction: Any,
     normalizer: Any,
     n_threads: Any,
@@ -398,6 +412,7 @@ def row_arguments(
         sample_weight=row_weight,
         ignore_index=mark,
         label_smoothing=as_label_smoothing(label_smoothing),
+        focal_gamma=as_focal_gamma(focal_gamma, label_smoothing, probabilities is not None),
         reduction=reduction,
         normalizer=as_normalizer(normalizer),
         upstream=upstream,
@@ -432,6 +447,7 @@ class ScoreArguments(NamedTuple):
     pos_weight: Array | None
     pos_weight_storage: int
     label_smoothing: float
+    focal_gamma: float
     reduction: int
     normalizer: float
     upstream: float | NDArray[np.float64] | None
@@ -497,6 +513,7 @@ def score_arguments(
     weight: Any,
     pos_weight: Any,
     label_smoothing: Any,
+    focal_gamma: Any,
     reduction: Any,
     normalizer: Any,
     n_threads: Any,
@@ -526,6 +543,7 @@ def score_arguments(
         pos_weight=positive,
         pos_weight_storage=positive_storage,
         label_smoothing=as_label_smoothing(label_smoothing),
+        focal_gamma=as_focal_gamma(focal_gamma, label_smoothing),
         reduction=code,
         normalizer=as_normalizer(normalizer),
         upstream=as_upstream(grad_output, z.shape, code) if want_grad else None,

@@ -84,12 +84,13 @@ OF_ROWS = {
 }
 OF_SCORES = {"weight": Option(lambda a: a.probabilities), **REDUCTION}
 WEIGHT = Option(lambda a: a.class_weight)
+FOCAL = Option(lambda a: 2.0, excludes=("label_smoothing",))
 
 _TABLE = (
-    Function("cross_entropy", "rows", OF_ROWS | SMOOTHING | {"weight": WEIGHT}, gradient=True),
+    Function("cross_entropy", "rows", OF_ROWS | SMOOTHING | {"weight": WEIGHT, "focal_gamma": FOCAL._replace(hard=True)}, True),
     Function("brier_score", "rows", OF_ROWS | SMOOTHING | {"weight": WEIGHT._replace(hard=True)}, gradient=True),
     Function("zero_one_loss", "rows", OF_ROWS),
-    Function("binary_cross_entropy", "scores", OF_SCORES | SMOOTHING | {"pos_weight": WEIGHT}, gradient=True),
+    Function("binary_cross_entropy", "scores", OF_SCORES | SMOOTHING | {"pos_weight": WEIGHT, "focal_gamma": FOCAL}, True),
     Function("binary_brier_score", "scores", OF_SCORES, gradient=True),
     Function("binary_zero_one_loss", "scores", OF_SCORES),
     Function("softmax", "activation of rows", AXIS | OUT),

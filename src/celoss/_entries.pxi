@@ -72,6 +72,7 @@ cdef void begin(LossCall* call, int operation, Py_ssize_t rows, Py_ssize_t class
     c.options.factor = 1
     c.options.probabilities = False
     c.options.smoothing = 0
+    c.options.focal_gamma = 0
     c.ignore_all = False
     c.row_loss = NULL
     c.bad_row.store(-1)
@@ -228,13 +229,15 @@ def plain_loss_of_rows(int operation, logits, target, axis, ignore_index, tuple 
     cdef cnp.ndarray x, y, w
     cdef int target_kind
     cdef object row_loss = None, grad = None
-    cdef double smoothing
-    weight, sample_weight, label_smoothing, reduction, normalizer, n_threads, want_grad, grad_output, out = options
+    cdef double smoothing, gamma
+    weight, sample_weight, label_smoothing, focal_gamma, reduction, normalizer, n_threads, want_grad, grad_output, out = options
     if (sample_weight is not None or n_threads is not None or grad_output is not None or type(ignore_index) is not int
-            or type(axis) is not int or axis != -1 or type(label_smoothing) is not float):
+            or type(axis) is not int or axis != -1 or type(label_smoothing) is not float or type(focal_gamma) is not float):
         return None
     smoothing = label_smoothing
-    if not 0 <= smoothing <= 1 or not is_plain_scores(logits) or not cnp.PyArray_CheckExact(target):
+    gamma = focal_gamma
+    if (not 0 <= smoothing <= 1 or not 0 <= gamma < INFINITY or (smoothing > 0 and gamma > 0)
+            or not is_plain_scores(logits) or not cnp.PyArray_CheckExact(target)):
         return None
     x = <cnp.ndarray>logits
     y = <cnp.ndarray>target
@@ -267,6 +270,7 @@ def plain_loss_of_rows(int operation, logits, target, axis, ignore_index, tuple 
             return None
         c.options.class_weight = <const double*>cnp.PyArray_DATA(w)
     set_smoothing(&c.options, smoothing, c.classes)
+    c.options.focal_gamma = gamma
     if want_grad:
         grad = plain_result(x, out)
         if grad is None or (out is not None and (not apart(y, <cnp.ndarray>grad)
@@ -306,6 +310,7 @@ def loss_of_rows(int operation, arguments):
         array = arguments.upstream
         c.options.upstream = <const double*>cnp.PyArray_DATA(array)
     set_smoothing(&c.options, arguments.label_smoothing, c.classes)
+    c.options.focal_gamma = arguments.focal_gamma
     call.reduction = arguments.reduction
     call.normalizer = arguments.normalizer
     if arguments.row_loss is not None:
@@ -429,7 +434,7 @@ cdef void begin_scores(ScoresCall* s, int operation, Py_ssize_t count) noexcept:
     s.operation = operation
     s.count = count
     s.keep = 1
-    s.keep_low = s.add = 0
+    s.keep_low = s.add = s.focal_gamma = 0
     s.factor = 1
     s.loss = NULL
     s.y.storage = s.weight.storage = s.pos_weight.storage = s.upstream.storage = s.out.storage = -1
@@ -502,10 +507,11 @@ def plain_loss_of_scores(int operation, logits, target, weight, pos_weight, tupl
     cdef int label_storage, reduce_by
     cdef cnp.ndarray z, y
     cdef object loss = None, grad = None
-    label_smoothing, reduction, normalizer, n_threads, want_grad, grad_output, out = options
+    label_smoothing, focal_gamma, reduction, normalizer, n_threads, want_grad, grad_output, out = options
     reduce_by = reduction_named(reduction)
     if (weight is not None or pos_weight is not None or normalizer is not None or n_threads is not None
             or grad_output is not None or type(label_smoothing) is not float or label_smoothing != 0.0
+            or type(focal_gamma) is not float or focal_gamma != 0.0
             or reduce_by < 0 or not is_plain_scores(logits) or not cnp.PyArray_CheckExact(target)):
         return None
     z = <cnp.ndarray>logits
@@ -541,6 +547,7 @@ def loss_of_scores(int operation, arguments):
     s.keep = 1 - <double>arguments.label_smoothing
     s.keep_low = (1 - s.keep) - <double>arguments.label_smoothing
     s.add = <double>arguments.label_smoothing / 2
+    s.focal_gamma = arguments.focal_gamma
     if isinstance(arguments.upstream, float):
         s.factor = arguments.upstream
     else:

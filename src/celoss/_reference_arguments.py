@@ -52,6 +52,12 @@ def as_weights(weight: npt.ArrayLike | None, name: str, shape: tuple[int, ...]) 
         raise ValueError(f"{name} has shape {w.shape}; expected one that broadcasts to {shape}") from None
 
 
+def check_focal(focal_gamma: float, label_smoothing: float, is_index: bool = True) -> None:
+    """The focal factor is a power of one probability: of the class index, or of the label as it is."""
+    if not 0.0 <= focal_gamma < np.inf or label_smoothing or not is_index:
+        raise ValueError(f"focal_gamma = {focal_gamma} must be finite and not negative, without smoothing and probabilities")
+
+
 class Rows(NamedTuple):
     """The arguments of a loss on rows, ready for arithmetic. N... is the shape of the per-row loss."""
 

@@ -31,7 +31,7 @@ cdef struct ScoresCall:
     int operation                   # a ScoreOperation
     Py_ssize_t count
     Operand z, y, weight, pos_weight, upstream, out
-    double keep, keep_low, add, factor
+    double keep, keep_low, add, factor, focal_gamma
     char* loss                      # contiguous, in the arithmetic type, or NULL
     double* chunk_loss
     atomic[int] bad_weight          # whether a weight was met that is not finite and >= 0
@@ -146,6 +146,7 @@ cdef double run_block_of_scores(ScoresCall* s, Py_ssize_t start, Py_ssize_t n, c
     block.keep_low = s.keep_low
     block.add = s.add
     block.factor = s.factor
+    block.focal_gamma = s.focal_gamma
     block.weight = fetch(&s.weight, start, n, wide)
     block.pos_weight = fetch(&s.pos_weight, start, n, wide + BLOCK_SCORES)
     block.upstream = fetch(&s.upstream, start, n, wide + 2 * BLOCK_SCORES)

@@ -36,14 +36,14 @@ cdef extern from "simd/contract.h" nogil:
         const double* class_weight
         double factor
         bint probabilities, soft_targets
-        double smoothing
+        double smoothing, focal_gamma
 
     cdef cppclass ScoreBlock[T]:
         int operation
         Py_ssize_t n
         const T* z
         const T* y
-        double keep, keep_low, add, factor
+        double keep, keep_low, add, factor, focal_gamma
         const double* weight
         const double* pos_weight
         const double* upstream

@@ -32,6 +32,7 @@ def binary_cross_entropy(
     weight: ArrayLike | None = None,
     pos_weight: ArrayLike | None = None,
     label_smoothing: float = 0.0,
+    focal_gamma: float = 0.0,
     reduction: str = "mean",
     normalizer: float | None = None,
     n_threads: int | None = None,
@@ -42,6 +43,9 @@ def binary_cross_entropy(
     and positive weight :math:`w_+`,
 
     .. math:: l = w \big[w_+\, y'\, \ln(1 + e^{-z}) + (1 - y') \ln(1 + e^{z})\big].
+
+    With :math:`\gamma` > 0 it is multiplied by :math:`(1 - p_t)^\gamma`, where :math:`p_t = \sigma(z)\, y + \sigma(-z) (1 - y)`:
+    the focal loss.
 
     Parameters
     ----------
@@ -57,6 +61,9 @@ def binary_cross_entropy(
         A weight >= 0 for the positive label; broadcasts to the shape of `logits`.
     label_smoothing : float, default 0.0
         Moves labels this share of the way to 1/2.
+    focal_gamma : float, default 0.0
+        The exponent :math:`\gamma` >= 0 of the focal loss (Lin et al., 2017), as in torchvision's ``sigmoid_focal_loss``;
+        its :math:`\alpha` is `weight` here. Without smoothing.
     reduction : {"mean", "sum", "none"}, default "mean"
         "mean" divides the sum by the number of elements, whatever the weights.
     normalizer : float, optional
@@ -89,7 +96,7 @@ def binary_cross_entropy(
     """
     loss: float | NDArray[Any] = _loss_of_scores(
         _CROSS_ENTROPY, logits, target, weight, pos_weight,
-        (label_smoothing, reduction, normalizer, n_threads, False, None, None),
+        (label_smoothing, focal_gamma, reduction, normalizer, n_threads, False, None, None),
     )  # fmt: skip
     return loss
 
@@ -101,6 +108,7 @@ def binary_cross_entropy_with_grad(
     weight: ArrayLike | None = None,
     pos_weight: ArrayLike | None = None,
     label_smoothing: float = 0.0,
+    focal_gamma: float = 0.0,
     reduction: str = "mean",
     normalizer: float | None = None,
     n_threads: int | None = None,
@@ -111,11 +119,16 @@ def binary_cross_entropy_with_grad(
 
     With the symbols of `binary_cross_entropy`,
 
-    .. math:: \frac{\partial l}{\partial z} = w \big[(1 - y')\, \sigma(z) - w_+\, y'\, \sigma(-z)\big].
+    .. math:: \frac{\partial l}{\partial z} = w \big[(1 - y')\, \sigma(z) - w_+\, y'\, \sigma(-z)\big],
+
+    and with a focal exponent, where :math:`l_0` is the loss without it,
+
+    .. math:: (1 - p_t)^\gamma \Big[\frac{\partial l_0}{\partial z}
+        + \gamma\, l_0\, \frac{\sigma(z)\, \sigma(-z)\, (1 - 2y)}{1 - p_t}\Big].
 
     Parameters
     ----------
-    logits, target, weight, pos_weight, label_smoothing, reduction, normalizer, n_threads
+    logits, target, weight, pos_weight, label_smoothing, focal_gamma, reduction, normalizer, n_threads
         As for `binary_cross_entropy`.
     grad_output : float or array_like, optional
         Upstream gradient: multiplies the gradient. A number, or with ``reduction="none"`` also an array of the logits'
@@ -146,7 +159,7 @@ def binary_cross_entropy_with_grad(
     """
     pair: tuple[float | NDArray[Any], NDArray[Any]] = _loss_of_scores(
         _CROSS_ENTROPY, logits, target, weight, pos_weight,
-        (label_smoothing, reduction, normalizer, n_threads, True, grad_output, out),
+        (label_smoothing, focal_gamma, reduction, normalizer, n_threads, True, grad_output, out),
     )  # fmt: skip
     return pair
 
@@ -186,7 +199,7 @@ def binary_brier_score(
     """
     loss: float | NDArray[Any] = _loss_of_scores(
         _BRIER, logits, target, weight, None,
-        (0.0, reduction, normalizer, n_threads, False, None, None),
+        (0.0, 0.0, reduction, normalizer, n_threads, False, None, None),
     )  # fmt: skip
     return loss
 
@@ -237,7 +250,7 @@ def binary_brier_score_with_grad(
     """
     pair: tuple[float | NDArray[Any], NDArray[Any]] = _loss_of_scores(
         _BRIER, logits, target, weight, None,
-        (0.0, reduction, normalizer, n_threads, True, grad_output, out),
+        (0.0, 0.0, reduction, normalizer, n_threads, True, grad_output, out),
     )  # fmt: skip
     return pair
 
@@ -279,7 +292,7 @@ def binary_zero_one_loss(
     """
     loss: float | NDArray[Any] = _loss_of_scores(
         _ZERO_ONE, logits, target, weight, None,
-        (0.0, reduction, normalizer, n_threads, False, None, None),
+        (0.0, 0.0, reduction, normalizer, n_threads, False, None, None),
     )  # fmt: skip
     return loss
 

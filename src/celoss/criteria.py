@@ -22,7 +22,7 @@ class CrossEntropyLoss:
 
     Parameters
     ----------
-    axis, weight, sample_weight, ignore_index, label_smoothing, reduction, normalizer, n_threads
+    axis, weight, sample_weight, ignore_index, label_smoothing, focal_gamma, reduction, normalizer, n_threads
         As for `cross_entropy`. They are checked in each call, against its arrays.
 
     See Also
@@ -48,6 +48,7 @@ class CrossEntropyLoss:
         sample_weight: ArrayLike | None = None,
         ignore_index: int = -100,
         label_smoothing: float = 0.0,
+        focal_gamma: float = 0.0,
         reduction: str = "mean",
         normalizer: float | None = None,
         n_threads: int | None = None,
@@ -58,6 +59,7 @@ class CrossEntropyLoss:
             "sample_weight": sample_weight,
             "ignore_index": ignore_index,
             "label_smoothing": label_smoothing,
+            "focal_gamma": focal_gamma,
             "reduction": reduction,
             "normalizer": normalizer,
             "n_threads": n_threads,
@@ -152,7 +154,7 @@ class BinaryCrossEntropyLoss(CrossEntropyLoss):
 
     Parameters
     ----------
-    weight, pos_weight, label_smoothing, reduction, normalizer, n_threads
+    weight, pos_weight, label_smoothing, focal_gamma, reduction, normalizer, n_threads
         As for `binary_cross_entropy`. They are checked in each call, against its arrays.
 
     See Also
@@ -176,6 +178,7 @@ class BinaryCrossEntropyLoss(CrossEntropyLoss):
         weight: ArrayLike | None = None,
         pos_weight: ArrayLike | None = None,
         label_smoothing: float = 0.0,
+        focal_gamma: float = 0.0,
         reduction: str = "mean",
         normalizer: float | None = None,
         n_threads: int | None = None,
@@ -184,6 +187,7 @@ class BinaryCrossEntropyLoss(CrossEntropyLoss):
             "weight": weight,
             "pos_weight": pos_weight,
             "label_smoothing": label_smoothing,
+            "focal_gamma": focal_gamma,
             "reduction": reduction,
             "normalizer": normalizer,
             "n_threads": n_threads,

@@ -30,6 +30,7 @@ def cross_entropy(
     sample_weight: ArrayLike | None = None,
     ignore_index: int = -100,
     label_smoothing: float = 0.0,
+    focal_gamma: float = 0.0,
     reduction: str = "mean",
     normalizer: float | None = None,
     n_threads: int | None = None,
@@ -41,7 +42,8 @@ def cross_entropy(
 
     .. math:: l_n = s_n \Big[(1-\varepsilon)\, w_t\, (-\ln p_t) + \frac{\varepsilon}{C} \sum_c w_c\, (-\ln p_c)\Big]
 
-    and with probabilities :math:`q`, smoothed to :math:`q' = (1-\varepsilon) q + \varepsilon/C`,
+    With :math:`\gamma` > 0 it is the focal loss :math:`l_n = s_n w_t\, (1 - p_t)^\gamma\, (-\ln p_t)`, which counts little what
+    is already right. With probabilities :math:`q`, smoothed to :math:`q' = (1-\varepsilon) q + \varepsilon/C`,
 
     .. math:: l_n = s_n \sum_c w_c\, q'_c\, (-\ln p_c).
 
@@ -67,6 +69,8 @@ def cross_entropy(
         Rows with this target have loss 0, gradient 0, and count in no denominator. Their logits may be anything.
     label_smoothing : float, default 0.0
         Moves this share of the target's mass evenly to all classes (``label_smoothing / C`` each).
+    focal_gamma : float, default 0.0
+        The exponent :math:`\gamma` >= 0 of the focal loss. Only with class indices and without smoothing.
     reduction : {"mean", "sum", "none"}, default "mean"
         "mean" divides the sum by :math:`\sum_n s_n w_{t_n}` over the rows that count (class indices), or by
         :math:`\sum_n s_n` (probabilities; class weights are not in the denominator, as in PyTorch).
@@ -96,7 +100,9 @@ def cross_entropy(
     Notes
     -----
     Label smoothing is that of Szegedy et al., "Rethinking the Inception Architecture for Computer Vision" (2016), section
-    7. Weights, smoothing and denominators meet as in ``torch.nn.functional.cross_entropy``.
+    7. Weights, smoothing and denominators meet as in ``torch.nn.functional.cross_entropy``. The focal loss is that of Lin et
+    al., "Focal Loss for Dense Object Detection" (2017), whose :math:`\alpha` is `weight` here; the denominator of "mean"
+    stays :math:`\sum_n s_n w_{t_n}`.
 
     Examples
     --------
@@ -109,7 +115,7 @@ def cross_entropy(
     """
     loss: float | NDArray[Any] = _loss_of_rows(
         _CROSS_ENTROPY, logits, target, axis, ignore_index,
-        (weight, sample_weight, label_smoothing, reduction, normalizer, n_threads, False, None, None),
+        (weight, sample_weight, label_smoothing, focal_gamma, reduction, normalizer, n_threads, False, None, None),
     )  # fmt: skip
     return loss
 
@@ -123,6 +129,7 @@ def cross_entropy_with_grad(
     sample_weight: ArrayLike | None = None,
     ignore_index: int = -100,
     label_smoothing: float = 0.0,
+    focal_gamma: float = 0.0,
     reduction: str = "mean",
     normalizer: float | None = None,
     n_threads: int | None = None,
@@ -136,13 +143,15 @@ def cross_entropy_with_grad(
     .. math:: \frac{\partial l_n}{\partial x_k}
         = s_n \Big[(1-\varepsilon)\, w_t\, (p_k - [k=t]) + \frac{\varepsilon}{C} \Big(p_k \sum_c w_c - w_k\Big)\Big]
 
+    with a focal exponent :math:`s_n w_t\, (p_k - [k=t])\, (1-p_t)^\gamma \big[1 + \gamma\, p_t\, (-\ln p_t) / (1 - p_t)\big]`,
     or, with probabilities as the target, :math:`s_n \big[p_k \sum_c w_c q'_c - w_k q'_k\big]`; it is divided by the
     denominator of "mean". At the target :math:`p_t - 1` is formed as minus the sum of the other probabilities, which
     keeps full precision where :math:`p_t` rounds to 1.
 
     Parameters
     ----------
-    logits, target, axis, weight, sample_weight, ignore_index, label_smoothing, reduction, normalizer, n_threads
+    logits, target, axis, weight, sample_weight, ignore_index, label_smoothing, focal_gamma, reduction,
+    normalizer, n_threads
         As for `cross_entropy`.
     grad_output : float or array_like, optional
         Upstream gradient: multiplies the gradient. A number, or with ``reduction="none"`` also an array of the loss's
@@ -173,7 +182,7 @@ def cross_entropy_with_grad(
     """
     pair: tuple[float | NDArray[Any], NDArray[Any]] = _loss_of_rows(
         _CROSS_ENTROPY, logits, target, axis, ignore_index,
-        (weight, sample_weight, label_smoothing, reduction, normalizer, n_threads, True, grad_output, out),
+        (weight, sample_weight, label_smoothing, focal_gamma, reduction, normalizer, n_threads, True, grad_output, out),
     )  # fmt: skip
     return pair
 
@@ -230,7 +239,7 @@ def brier_score(
     """
     loss: float | NDArray[Any] = _loss_of_rows(
         _BRIER, logits, target, axis, ignore_index,
-        (weight, sample_weight, label_smoothing, reduction, normalizer, n_threads, False, None, None),
+        (weight, sample_weight, label_smoothing, 0.0, reduction, normalizer, n_threads, False, None, None),
     )  # fmt: skip
     return loss
 
@@ -286,7 +295,7 @@ def brier_score_with_grad(
     """
     pair: tuple[float | NDArray[Any], NDArray[Any]] = _loss_of_rows(
         _BRIER, logits, target, axis, ignore_index,
-        (weight, sample_weight, label_smoothing, reduction, normalizer, n_threads, True, grad_output, out),
+        (weight, sample_weight, label_smoothing, 0.0, reduction, normalizer, n_threads, True, grad_output, out),
     )  # fmt: skip
     return pair
 
@@ -332,7 +341,7 @@ def zero_one_loss(
     """
     loss: float | NDArray[Any] = _loss_of_rows(
         _ZERO_ONE, logits, target, axis, ignore_index,
-        (None, sample_weight, 0.0, reduction, normalizer, n_threads, False, None, None),
+        (None, sample_weight, 0.0, 0.0, reduction, normalizer, n_threads, False, None, None),
     )  # fmt: skip
     return loss
 

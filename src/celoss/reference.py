@@ -32,6 +32,7 @@ from celoss._reference_arguments import (
     as_rows,
     as_scores,
     as_weights,
+    check_focal,
     class_axis_last,
     loss_dtype,
     reduced,
@@ -133,6 +134,11 @@ def _times(weight: Floats, loss: Floats) -> Floats:
     return np.where((weight == 0.0) & np.isposinf(loss), 0.0, weight * loss)
 
 
+def _ratio(nll: Floats, miss: Floats) -> Floats:
+    """-log p / (1 - p), which is 1 where both are 0."""
+    return np.where(miss == 0.0, 1.0, nll / miss)
+
+
 def _smooth(q: Floats, label_smoothing: float, n_classes: int) -> tuple[Floats, Floats]:
     """Return q' = (1 - ε) q + ε/C, and 1 - q' = (1 - ε)(1 - q) + ε (1 - 1/C) without subtracting q'."""
     if not 0.0 <= label_smoothing <= 1.0:
@@ -209,6 +215,7 @@ def cross_entropy(
     sample_weight: npt.ArrayLike | None = None,
     ignore_index: int = -100,
     label_smoothing: float = 0.0,
+    focal_gamma: float = 0.0,
     reduction: str = "mean",
     normalizer: float | None = None,
     n_threads: int | None = None,
@@ -218,10 +225,13 @@ def cross_entropy(
     For a class index t and no smoothing this is s w_t (lse - x_t) = -s w_t log p_t. The mean divides the sum by
     Σ s w_t over the rows not ignored for class indices, by Σ s for probabilities. With nothing to average (the
     divisor is 0) it is NaN, and its gradient 0.
+
+    With a focal exponent γ > 0 (class indices, no smoothing) it is l = s w_t (1 - p_t)^γ (-log p_t).
     """
     loss, _ = cross_entropy_with_grad(
         logits, target, axis=axis, weight=weight, sample_weight=sample_weight, ignore_index=ignore_index,
-        label_smoothing=label_smoothing, reduction=reduction, normalizer=normalizer, n_threads=n_threads,
+        label_smoothing=label_smoothing, focal_gamma=focal_gamma, reduction=reduction, normalizer=normalizer,
+        n_threads=n_threads,
     )  # fmt: skip
     return loss
 
@@ -236,6 +246,7 @@ def cross_entropy_with_grad(
     sample_weight: npt.ArrayLike | None = None,
     ignore_index: int = -100,
     label_smoothing: float = 0.0,
+    focal_gamma: float = 0.0,
     reduction: str = "mean",
     normalizer: float | None = None,
     n_threads: int | None = None,
@@ -256,6 +267,14 @@ def cross_entropy_with_grad(
     #    that does not cancel in the exact value.
     _, other_a = _leave_one_out(a)
     grad = p * other_a - a * miss
+    if focal_gamma:
+        # 4. ∂/∂x_k of (1 - p_t)^γ (-log p_t) is (p_k - [k = t]) f with f = (1 - p_t)^γ [1 + γ p_t (-log p_t) / (1 - p_t)],
+        #    where all terms are ≥ 0.
+        check_focal(focal_gamma, label_smoothing, rows.is_index)
+        p_t, miss_t, nll_t = (np.sum(np.where(rows.q > 0.0, part, 0.0), axis=-1) for part in (p, miss, nll))
+        power = miss_t**focal_gamma
+        loss = _times(power, loss)
+        grad = grad * (power * (1.0 + focal_gamma * _times(p_t, _ratio(nll_t, miss_t))))[..., None]
     scale = Scale(rows.share, rows.ignored, reduction, normalizer, grad_output)
     return results(loss, grad, scale, logits, axis, out)
 
@@ -355,6 +374,7 @@ def binary_cross_entropy(
     weight: npt.ArrayLike | None = None,
     pos_weight: npt.ArrayLike | None = None,
     label_smoothing: float = 0.0,
+    focal_gamma: float = 0.0,
     reduction: str = "mean",
     normalizer: float | None = None,
     n_threads: int | None = None,
@@ -363,10 +383,12 @@ def binary_cross_entropy(
 
     Label smoothing makes y' = (1 - ε) y + ε/2 of the label. The mean divides by the number of elements, whatever
     the weights. A score of ±inf is a certain prediction: loss 0 if it is right, +inf if wrong.
+
+    With a focal exponent γ > 0 (no smoothing) it is multiplied by (1 - p_t)^γ, p_t = y σ(z) + (1 - y) σ(-z).
     """
     loss, _ = binary_cross_entropy_with_grad(
         logits, target, weight=weight, pos_weight=pos_weight, label_smoothing=label_smoothing,
-        reduction=reduction, normalizer=normalizer, n_threads=n_threads,
+        focal_gamma=focal_gamma, reduction=reduction, normalizer=normalizer, n_threads=n_threads,
     )  # fmt: skip
     return loss
 
@@ -379,6 +401,7 @@ def binary_cross_entropy_with_grad(
     weight: npt.ArrayLike | None = None,
     pos_weight: npt.ArrayLike | None = None,
     label_smoothing: float = 0.0,
+    focal_gamma: float = 0.0,
     reduction: str = "mean",
     normalizer: float | None = None,
     n_threads: int | None = None,
@@ -388,13 +411,22 @@ def binary_cross_entropy_with_grad(
     """`binary_cross_entropy` and its gradient ∂l/∂z = w [(1 - y') σ(z) - pos_weight · y' σ(-z)]."""
     z, y, w = as_scores(logits, target, weight)
     # 1. The coefficients of the two cases: a_1 = w · pos_weight · y' of "yes", a_0 = w (1 - y') of "no".
-    y, rest_y = _smooth(y, label_smoothing, 2)
+    y, miss_y = _smooth(y, label_smoothing, 2)
     a_1 = w * as_weights(pos_weight, "pos_weight", z.shape) * y
-    a_0 = w * rest_y
+    a_0 = w * miss_y
     # 2. -log σ(z) = softplus(-z) and -log(1 - σ(z)) = softplus(z)
     loss = _times(a_1, _softplus(-z)) + _times(a_0, _softplus(z))
     # 3. softplus' = σ. For y = 1 the gradient is -a_1 σ(-z), for y = 0 it is a_0 σ(z).
-    grad = a_0 * _sigmoid(z) - a_1 * _sigmoid(-z)
+    p, miss = _sigmoid(z), _sigmoid(-z)
+    grad = a_0 * p - a_1 * miss
+    if focal_gamma:
+        # 4. The factor's own derivative is γ (1 - p_t)^(γ-1) σ(z) σ(-z) (1 - 2y).
+        check_focal(focal_gamma, label_smoothing)
+        others = p * miss_y + miss * y
+        power = others**focal_gamma
+        slope = _times(np.where(others == 0.0, 0.0, p * miss / others), loss)
+        grad = power * (grad + focal_gamma * (miss_y - y) * slope)
+        loss = _times(power, loss)
     scale = Scale(np.ones_like(z), np.zeros(z.shape, np.bool_), reduction, normalizer, grad_output)
     return results(loss, grad, scale, logits, None, out)
 

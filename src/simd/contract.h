@@ -97,6 +97,7 @@ struct RowOptions {
     double smoothing;
     // keep = 1 - smoothing, add = smoothing / classes, mass = the sum of add w_j, with their rounding errors.
     double keep, keep_low, add, add_low, mass, mass_low;
+    double focal_gamma;  // losses times (1 - p_t)^focal_gamma: class indices only, and no smoothing
 };
 
 // ---- scores ----------------------------------------------------------------------------------------------------------
@@ -109,6 +110,7 @@ template <class T> struct ScoreBlock {
     ptrdiff_t n;
     const T *z, *y;
     double keep, keep_low, add, factor;            // y' = keep y + add; the gradient is scaled by factor
+    double focal_gamma;                            // losses times (1 - p of the label)^focal_gamma; without smoothing
     const double *weight, *pos_weight, *upstream;  // null: 1
     T *loss, *result;                              // null: not wanted; the result (a gradient, sigmoid) may be z
     int bad_weight;                                // set where a weight is not finite and >= 0

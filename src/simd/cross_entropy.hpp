@@ -37,6 +37,31 @@ template <class T> void log_rows(ptrdiff_t n, Rows<T>* r) {
     }
 }
 
+// The focal loss (Lin et al., 2017) multiplies the loss of a class index by f = (1 - p_t)^gamma, and the gradient by
+//
+//     f [1 + gamma p_t (-log p_t) / (1 - p_t)]
+//
+// where every term is >= 0. 1 - p_t is formed from the others as `miss` is, but of exponentials in float64: gamma multiplies
+// their errors.
+template <class N> struct FocalFactors {
+    N loss, gradient;
+};
+template <class T> CELOSS_INLINE FocalFactors<Number<T>> focal_factors(const Rows<T>* r, ptrdiff_t i, double gamma) {
+    typedef Number<T> N;
+    constexpr int W = lanes_of<double>();
+    const N unit = load_number<T>(r->unit, i), others = load_number<T>(r->rest, i), nll = load_number<T>(r->nll, i);
+    const N inverse = inverse_of(unit + others);
+    const N gap = difference<T>(load_wide(r->x_target + i, W), load_wide(r->maximum + i, W));
+    const M64 is_maximum = top_of(gap) == 0.0, is_impossible = top_of(gap) == -__builtin_inf();
+    const N e_t = unit * exp_of(gap) * number<T>(F64{} + 1 / unit_of_exp<T>());
+    const N p = select(is_impossible, N{}, e_t * inverse);
+    const N miss = (others + select(is_maximum, N{}, unit - e_t)) * inverse;
+    // Where 1 - p_t is next to nothing, -log p_t is as small.
+    const N ratio = select(top_of(miss) < 0x1p-60, number<T>(F64{} + 1.0), nll * inverse_of(miss));
+    const N power = power_of_miss(miss, p, splat(gamma)), slope = number<T>(splat(gamma)) * weighted(p, ratio);
+    return {power, power * (number<T>(F64{} + 1.0) + slope)};
+}
+
 // With s = sample weight, h = (1 - smoothing) w_t (0 for probabilities), v_c = w_c q'_c the soft targets (smoothing
 // / C everywhere, or the probabilities) and V = sum_c v_c:
 //
@@ -60,6 +85,12 @@ template <class T> void cross_entropy(ptrdiff_t n, const RowOptions* o, Rows<T>*
             coefficient = up * w_t;
             at_target = -(coefficient * miss);
             loss = weighted(s * w_t, nll);
+            if (o->focal_gamma > 0) {
+                const FocalFactors<N> focal = focal_factors(r, i, o->focal_gamma);
+                loss = weighted(s * w_t * focal.loss, nll);
+                coefficient = coefficient * focal.gradient;
+                at_target = at_target * focal.gradient;
+            }
         } else {
             const N log_sum = load_number<T>(r->log_sum, i);
             const N mass = o->probabilities ? load_number<T>(r->mass, i) : number<T>(splat(o->mass), splat(o->mass_low));
@@ -74,7 +105,7 @@ template <class T> void cross_entropy(ptrdiff_t n, const RowOptions* o, Rows<T>*
             loss = weighted(s, sum_of(weighted(hot, nll), sum_of(weighted(mass, log_sum), gap)));
         }
         store(r->loss + i, select(ignored, F64{}, rounded(loss)));
-        store_number(r->subtracted, i, up);
+        store_number(r->subtracted, i, o->soft_targets ? up : N{});
         store(r->at_target + i, rounded(at_target));
         store_number(r->coefficient, i, select(ignored, N{}, coefficient));
     }

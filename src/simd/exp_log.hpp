@@ -203,4 +203,11 @@ template <bool EXACT> CELOSS_INLINE HighLow log1p_ratio(HighLow rest, HighLow un
 CELOSS_INLINE F64 log1p_ratio(F64 rest, F64 unit) { return log1p_ratio<false>(HighLow(rest), HighLow(unit)).high; }
 CELOSS_INLINE HighLow log1p_ratio(HighLow rest, HighLow unit) { return sum_of(HighLow(), log1p_ratio<true>(rest, unit)); }
 
+// miss^gamma for miss = 1 - p, both in [0, 1] and neither formed from the other; 0 for miss = 0. log miss is
+// -log((miss + p) / miss), where nothing cancels if p is small; its absolute error is what gamma multiplies.
+template <class N> CELOSS_INLINE N power_of_miss(N miss, N p, F64 gamma) {
+    const N power = exp_of(N(gamma) * -log1p_ratio(p, miss)) * N(F64{} + (sizeof(N) == sizeof(F64) ? 1.0 : 0x1p-64));
+    return select(top_of(miss) == 0.0, N{}, power);
+}
+
 }  // namespace

@@ -159,9 +159,10 @@ template <class T> void scaled(const Tile<T>* e, const Tile<T>* g, const double*
 }
 
 template <class T> void gradient(const Tile<T>* e, const Tile<T>* g, const Tile<T>* q, const RowOptions* o, Rows<T>* r) {
-    if (!o->soft_targets) return scaled(e, g, (const double*)nullptr, r);
+    // A focal factor may lie below float32's range, so that it takes the way of the soft targets, which is in float64.
+    if (!o->soft_targets && !(o->focal_gamma > 0)) return scaled(e, g, (const double*)nullptr, r);
     // Without weights and probabilities the same is subtracted for every class. (Not so in a piece of a long row.)
-    if (!o->probabilities && !o->class_weight && r->targets) {
+    if (o->soft_targets && !o->probabilities && !o->class_weight && r->targets) {
         double* minus = r->subtracted.high;
         for (ptrdiff_t i = 0; i < e->rows; ++i) minus[i] *= o->add;
         return scaled(e, g, minus, r);

@@ -232,11 +232,14 @@ template <class T> struct NumberScore {
     N l, t, u;
 };
 
-// A float32 score for squares of its probabilities, which would double the errors of float32 exponentials.
-CELOSS_INLINE NumberScore<float> score_of_distance(F64 z, F64 y) {
+// A float32 score for powers of its probabilities, which would multiply the errors of float32 exponentials.
+CELOSS_INLINE NumberScore<float> score_for_powers(F64 z, F64 y) {
     const F64 e = exp_to_39_bits(minus_absolute<double>(z)), u = 1.0 / (1.0 + e);
-    return {z, y, F64{}, e * u, u};
+    return {z, y, log1p_ratio(e, F64{} + 1.0), e * u, u};
 }
+
+// Cross-entropy with a focal factor, beside the operations that it is one of.
+constexpr int BINARY_FOCAL = -1;
 
 // Weights of scores from `at` on, one a lane, or 1; whether one is not finite and >= 0.
 CELOSS_INLINE F64 load_weights(const double* at, M64* bad) {
@@ -261,13 +264,26 @@ CELOSS_INLINE void weighted_loss(const NumberScore<T>& s, const ScoreBlock<T>* b
     const N weight = number<T>(load_weights(w, bad)), p = select(positive, s.u, s.t), miss = select(positive, s.t, s.u);
     N up = number<T>(splat(b->factor));
     if (upstream) up = up * number<T>(load(upstream));
-    if (LOSS == BINARY_CROSS_ENTROPY) {
+    if (LOSS == BINARY_CROSS_ENTROPY || LOSS == BINARY_FOCAL) {
         // l_n = w [pw y' softplus(-z) + (1 - y') softplus(z)], where 0 * inf counts 0;  dl_n/dz = w [(1 - y') p - pw y'
         // (1 - p)]
         const N a1 = weight * (pos ? yes * number<T>(load_weights(pos, bad)) : yes), a0 = weight * no;
         const N against = select(positive, a0, a1);
-        *loss = rounded(sum_of((a0 + a1) * s.l, weighted(against, number<T>(absolute(s.z)))));
-        if (GRAD) *grad = rounded((a0 * p - a1 * miss) * up);
+        const N plain = sum_of((a0 + a1) * s.l, weighted(against, number<T>(absolute(s.z))));
+        const N slope = a0 * p - a1 * miss;
+        if (LOSS == BINARY_CROSS_ENTROPY) {
+            *loss = rounded(plain);
+            if (GRAD) *grad = rounded(slope * up);
+            return;
+        }
+        // With p_t = p y + (1 - p) (1 - y) and f = (1 - p_t)^gamma: f l_n;  f [dl_n/dz + gamma l_n p (1 - p) (1 - 2 y) / (1 - p_t)]
+        const N others = p * no + miss * yes, power = power_of_miss(others, p * yes + miss * no, splat(b->focal_gamma));
+        *loss = rounded(weighted(power, plain));
+        if (!GRAD) return;
+        const M64 certain = (top_of(others) == 0.0) | (absolute(s.z) == __builtin_inf());
+        const N share = select(certain, N{}, p * miss * inverse_of(others));
+        const N steeper = number<T>(splat(b->focal_gamma)) * (no - yes) * weighted(share, plain);
+        *grad = rounded(power * (slope + steeper) * up);
     } else if (LOSS == BINARY_BRIER) {
         // l_n = w (p - y)^2;  dl_n/dz = 2 w (p - y) p (1 - p), with p - y = p (1 - y) - y (1 - p)
         const N error = p * no - yes * miss;
@@ -300,8 +316,9 @@ template <class T, int LOSS, bool GRAD> double weighted_binary(ScoreBlock<T>* b)
         const V z = load_count(b->z + i, count), y = load_count(b->y + i, count);
         const Score<T> score(z, scale);
         Parts<V> l{}, t{}, u{};
-        if (LOSS == BINARY_CROSS_ENTROPY) l = score.log1p();
-        if ((LOSS == BINARY_BRIER && sizeof(T) == 8) || (LOSS == BINARY_CROSS_ENTROPY && GRAD)) {
+        constexpr bool for_powers = LOSS == BINARY_BRIER || LOSS == BINARY_FOCAL;
+        if (LOSS == BINARY_CROSS_ENTROPY || (LOSS == BINARY_FOCAL && sizeof(T) == 8)) l = score.log1p();
+        if ((for_powers && sizeof(T) == 8) || (LOSS == BINARY_CROSS_ENTROPY && GRAD)) {
             t = score.less_likely();
             u = Score<T>::likelier(t);
         }
@@ -311,7 +328,7 @@ template <class T, int LOSS, bool GRAD> double weighted_binary(ScoreBlock<T>* b)
         if constexpr (sizeof(T) == 4) {
             auto half_of = [&](auto widen) CELOSS_LAMBDA_INLINE -> NumberScore<T> {
                 auto sum = [&](Parts<V> parts) CELOSS_LAMBDA_INLINE { return (widen(parts.high) + widen(parts.low)) * per_unit; };
-                if (LOSS == BINARY_BRIER) return score_of_distance(widen(z), widen(y));
+                if (for_powers) return score_for_powers(widen(z), widen(y));
                 return {widen(z), widen(y), sum(l), sum(t), sum(u)};
             };
             weighted_loss<T, LOSS, GRAD>(half_of([](F32 v) CELOSS_LAMBDA_INLINE { return widen_low(v); }), b, w, pos, up, loss,
@@ -349,6 +366,8 @@ template <class T> double scores(ScoreBlock<T>* b) {
     case BINARY_BRIER: return grad ? weighted_binary<T, BINARY_BRIER, true>(b) : weighted_binary<T, BINARY_BRIER, false>(b);
     case BINARY_ZERO_ONE: return weighted_binary<T, BINARY_ZERO_ONE, false>(b);
     default:
+        if (b->focal_gamma > 0)
+            return grad ? weighted_binary<T, BINARY_FOCAL, true>(b) : weighted_binary<T, BINARY_FOCAL, false>(b);
         if (b->weight || b->pos_weight || b->keep != 1.0)
             return grad ? weighted_binary<T, BINARY_CROSS_ENTROPY, true>(b) : weighted_binary<T, BINARY_CROSS_ENTROPY, false>(b);
         return !grad         ? unweighted_cross_entropy<T, false, false>(b)

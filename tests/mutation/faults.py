@@ -127,6 +127,43 @@ FAULTS = [
         "gradient: another row's target, rows as lanes", GRADIENT,
         "load_targets<T>(r->targets + i)", "load_targets<T>(r->targets)", "test_cross_entropy",
     ),
+    # ---- the focal loss ----------------------------------------------------------------------------------------------
+    Fault(
+        "focal: the gradient lacks the derivative of the factor", CROSS_ENTROPY,
+        "power * (number<T>(F64{} + 1.0) + slope)", "power", "test_focal",
+    ),
+    Fault(
+        "focal: the maximum is not among the others", CROSS_ENTROPY,
+        "(others + select(is_maximum, N{}, unit - e_t))", "others", "test_focal",
+    ),
+    Fault(
+        "focal: a target that cannot occur has some probability", CROSS_ENTROPY,
+        "select(is_impossible, N{}, e_t * inverse)", "e_t * inverse", "test_focal",
+    ),
+    Fault(
+        "focal: a factor below float32's range rounds", GRADIENT,
+        "!o->soft_targets && !(o->focal_gamma > 0)", "!o->soft_targets", "test_focal",
+    ),
+    Fault(
+        "focal: the upstream gradient is subtracted as of soft targets", GRADIENT,
+        "if (o->soft_targets && !o->probabilities &&", "if (!o->probabilities &&", "test_focal",
+    ),
+    Fault(
+        "focal: a sure row is NaN", EXP_LOG,
+        "select(top_of(miss) == 0.0, N{}, power)", "power", "test_focal",
+    ),
+    Fault(
+        "focal: binary, the factor's derivative has the other sign", BINARY,
+        "* (no - yes) *", "* (yes - no) *", "test_focal",
+    ),
+    Fault(
+        "focal: binary, an infinite score", BINARY,
+        "(top_of(others) == 0.0) | (absolute(s.z) == __builtin_inf())", "(top_of(others) == 0.0)", "test_focal",
+    ),
+    Fault(
+        "focal: smoothing beside it is not refused on the short path", ENTRIES,
+        " or (smoothing > 0 and gamma > 0)", "", "test_focal",
+    ),
     # ---- targets and blends ------------------------------------------------------------------------------------------
     Fault(
         "target: negative indices are not tested", TARGETS,

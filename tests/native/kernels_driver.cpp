@@ -237,6 +237,7 @@ void set_options(Call* c, const Choice& choice, ptrdiff_t rows) {
     }
     c->options.probabilities = choice.targets == Choice::PROBABILITIES;
     set_smoothing(&c->options, choice.smoothing ? 0.1 : 0.0, c->classes);
+    if (choice.targets == Choice::INDICES && !choice.smoothing && draws.one_of(3)) c->options.focal_gamma = 2;
 }
 
 // A tile of the user's array: rows apart, or in the other direction.
@@ -477,6 +478,7 @@ void run_score_call(ptrdiff_t outer, ptrdiff_t inner, int threads) {
         if (draws.one_of(2)) s.upstream = operand_of(for_upstream, STORED_FLOAT64, outer, inner, true, logit);
         if (draws.one_of(2)) s.loss = for_row_loss.bytes((size_t)(s.count * (storage == STORED_FLOAT64 ? 8 : 4)));
         if (draws.one_of(2)) s.keep = 0.9, s.keep_low = 0x1p-56, s.add = 0.05;
+        else if (draws.one_of(2)) s.focal_gamma = 2;
     }
     double loss = 0;
     if (!OF_KERNELS(f, run_scores)(&s, threads, &loss) || s.bad_weight.load()) fail("run_scores: a bad weight, or no memory");
@@ -502,6 +504,7 @@ template <class T> void run_scores(const BlockOps<T>& ops, ptrdiff_t n) {
                                    0,
                                    options & 32 ? 0.05 : 0.0,
                                    0.5,
+                                   options & 32 || options % 3 ? 0.0 : 2.0,
                                    options & 1 ? weight : nullptr,
                                    options & 2 ? pos_weight : nullptr,
                                    options & 4 ? upstream : nullptr,
