@@ -128,11 +128,15 @@ template <class T> void soft_sums(const Tile<T>* x, const Tile<T>* q, const RowO
 // a e - w (q keep + add), where a is the row's coefficient over its sum, and keep and add are the options' times what the row
 // subtracts of them. Products a e below the smallest normal number become 0.
 template <class T, bool Q, bool WEIGHT>
-void soft_gradient_of(const Tile<T>* e, const Tile<T>* g, const Tile<T>* q, const RowOptions* o, const Rows<T>* r) {
+void soft_gradient_of(const Tile<T>* e, const Tile<T>* g, const Tile<T>* q, const RowOptions* o, Rows<T>* r) {
     const Smoothed<T> with(o);
+    for (ptrdiff_t i = 0; i < e->rows; i += lanes_of<double>()) {  // for as many rows as a vector has lanes
+        const HighLow inverse = {load(r->inverse.high + i), load(r->inverse.low + i)};
+        store_number(r->coefficient, i, HighLow(load_number<T>(r->coefficient, i)) * inverse);
+    }
     each_group<T>(e, r->targets, [&](auto rows) CELOSS_LAMBDA_INLINE {
-        const Number<T> coefficient = rows.own(r->coefficient), subtracted = rows.own(r->subtracted);
-        const HighLow a = HighLow(coefficient) * rows.own_in_two_parts(r->inverse);
+        const HighLow a = rows.own_in_two_parts(r->coefficient);
+        const Number<T> subtracted = rows.own(r->subtracted);
         const F64 keep = rounded(with.keep * subtracted), add = rounded(with.add * subtracted);
         const T *from = e->at + rows.row * e->row_stride, *shares = Q ? q->at + rows.row * q->row_stride : nullptr;
         T* to = g->at + rows.row * g->row_stride;
@@ -150,8 +154,7 @@ void soft_gradient_of(const Tile<T>* e, const Tile<T>* g, const Tile<T>* q, cons
     });
 }
 
-template <class T>
-void soft_gradient(const Tile<T>* e, const Tile<T>* g, const Tile<T>* q, const RowOptions* o, const Rows<T>* r) {
+template <class T> void soft_gradient(const Tile<T>* e, const Tile<T>* g, const Tile<T>* q, const RowOptions* o, Rows<T>* r) {
     const auto gradient = o->probabilities  ? o->class_weight ? soft_gradient_of<T, true, true> : soft_gradient_of<T, true, false>
                           : o->class_weight ? soft_gradient_of<T, false, true>
                                             : soft_gradient_of<T, false, false>;
