@@ -64,8 +64,8 @@ template <class T> CELOSS_INLINE Parts<typename VectorOf<T>::V> in_parts(double 
     return {splat<T>(high), splat<T>(low == low ? low : T(0))};
 }
 
-// Classes as lanes: one row.
-template <class T, bool MINUS> void scaled_row(const T* e, T* g, ptrdiff_t classes, const RowFactor<T>& factor, double minus) {
+// Classes as lanes: one row. The factor is a copy: for all that the compiler knows, a store to g might change another one's.
+template <class T, bool MINUS> void scaled_row(const T* e, T* g, ptrdiff_t classes, RowFactor<T> factor, double minus) {
     typedef typename VectorOf<T>::V V;
     constexpr int W = lanes_of<T>();
     const Parts<V> less = in_parts<T>(minus);
