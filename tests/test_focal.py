@@ -78,6 +78,28 @@ def test_exact_to_four_hundred_bits(row, dtype, level):
             truth.assert_ulp(got_grad[t], grad, ulp("focal", x.dtype))
 
 
+@truth.needs_wide
+@pytest.mark.parametrize("margin", [600, 700, 720, 735])
+def test_far_beyond_doubt(margin, level):
+    """1 - p_t of e^-700, whose small powers are normal numbers. A large upstream gradient brings them into range."""
+    x, target = np.array([[margin, 0.0], [0.0, margin]]), np.array([0, 1])
+    for gamma in (0.01, 0.5):
+        _, grad = exact(x, target, gamma)
+        got = celoss.cross_entropy_with_grad(x, target, focal_gamma=gamma, reduction="none", grad_output=2.0**200)[1]
+        # What rounds below the smallest normal number, the exponential of the other class, has few digits there.
+        truth.assert_ulp(got, grad * real(2) ** 200, 5 if margin < 700 else 2.0**40)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_powers_that_vanish(dtype, level):
+    x = np.zeros((1, 2), dtype)
+    assert celoss.cross_entropy(x, [0], focal_gamma=1e308) == 0
+    np.testing.assert_array_equal(celoss.cross_entropy_with_grad(x, [0], focal_gamma=1e308)[1], 0)
+    np.testing.assert_array_equal(celoss.binary_cross_entropy_with_grad(x, x, focal_gamma=1e308)[1], 0)
+    assert celoss.binary_cross_entropy(np.array([INF], dtype), [1], focal_gamma=1e-3) == 0
+    assert celoss.binary_cross_entropy(np.array([-INF], dtype), [1e-30], focal_gamma=100.0) == 0
+
+
 @pytest.mark.parametrize("shape", [(3, 70_000), (1, 300_000)])
 def test_long_rows(shape, level):
     x, target = problem(shape[1], np.float32, rows=shape[0])
@@ -162,7 +184,9 @@ def exact_binary(z, y, gamma):
 @pytest.mark.parametrize("gamma", GAMMAS)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_binary_exact_value(dtype, gamma, level):
-    z = np.concatenate([np.linspace(-40, 40, 801), [0.0, -0.0, 1e-30, 200, -200], np.linspace(-2, 2, 400)]).astype(dtype)
+    far = [87, 104, 200, 705, 710, 720, 744, 746]  # where probabilities and their products leave the normal numbers
+    z = np.concatenate([np.linspace(-40, 40, 801), [0.0, -0.0, 1e-30], far, np.negative(far), np.linspace(-2, 2, 400)])
+    z = z.astype(dtype)
     for y in (np.zeros(z.shape, bool), np.ones(z.shape, bool)):
         loss, grad = exact_binary(z, y, gamma)
         got = celoss.binary_cross_entropy_with_grad(z, y, focal_gamma=gamma, reduction="none")
@@ -273,7 +297,7 @@ def test_what_excludes_it(call):
 def test_errors(function):
     x = np.zeros((2, 3))
     target = np.array([0, 1]) if function is celoss.cross_entropy else np.zeros((2, 3))
-    for bad in (-1.0, NAN, INF, -INF):
+    for bad in (-1.0, NAN, INF, -INF, 10**400):
         with pytest.raises(ValueError, match=r"focal_gamma must be a finite number >= 0, got "):
             function(x, target, focal_gamma=bad)
     for bad in ("2", None, [1.0, 2.0]):

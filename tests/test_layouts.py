@@ -335,3 +335,12 @@ def test_more_than_two_to_the_31_elements():
     x = np.broadcast_to(np.linspace(0, 1, 2**16, dtype=np.float32), (2**15 + 1, 2**16))
     target = np.full(len(x), 5)
     assert celoss.cross_entropy(x, target) == pytest.approx(celoss.cross_entropy(x[:1], target[:1]), rel=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.int32, np.uint16])
+def test_unaligned_class_indices(dtype):
+    x = np.random.default_rng(0).standard_normal((50, 7))
+    target = np.arange(50, dtype=dtype) % 7
+    unaligned = np.frombuffer(b"." + target.tobytes(), dtype, offset=1)
+    assert not unaligned.flags.aligned
+    assert celoss.cross_entropy(x, unaligned) == celoss.cross_entropy(x, target)

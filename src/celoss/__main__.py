@@ -1,7 +1,6 @@
 """``python -m celoss``: what this installation is, whether it computes what it should, and how fast this machine is.
 
-Imports the public names of celoss, and of the kernels only what tells and chooses the level. ``--json`` prints the same
-for scripts. The exit status is 1 where a check has failed.
+``--json`` prints the same for scripts. The exit status is 1 where a check has failed.
 """
 
 from __future__ import annotations

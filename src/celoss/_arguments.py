@@ -180,6 +180,8 @@ def _as_number(value: Any, name: str) -> float:
         return float(value)
     except (TypeError, ValueError):
         raise TypeError(f"{name} must be a number, got {value!r}") from None
+    except OverflowError:
+        return float("inf")  # an integer beyond float64: the caller names its range
 
 
 def _as_weights(value: ArrayLike, name: str) -> NDArray[np.float64]:
@@ -229,7 +231,7 @@ def as_upstream(grad_output: ArrayLike | None, shape: tuple[int, ...], reduction
     array = array.astype(np.float64)
     if array.ndim == 0:
         return float(array)
-    if reduction != REDUCTIONS["none"]:
+    if reduction != Reduction.NONE:
         raise ValueError(f"grad_output has shape {array.shape}; expected a number, since the reduced loss is one number")
     if array.shape != shape:
         raise ValueError(f"grad_output has shape {array.shape}; expected a number or the loss's shape {shape}")
@@ -291,7 +293,7 @@ def _as_indices(array: Array, classes: int, ignore_index: int) -> tuple[Array, i
         array = np.where(ignored, 0, array).astype(np.int64)
         array[ignored] = mark
     dtype = array.dtype if array.dtype in (np.int32, np.int64) and array.dtype.isnative else np.dtype(np.int64)
-    return np.ascontiguousarray(array, dtype).reshape(array.shape), mark
+    return np.require(array, dtype, ["C", "A"]).reshape(array.shape), mark
 
 
 def as_ignore_index(ignore_index: Any) -> int:
@@ -400,7 +402,7 @@ def row_arguments(
     if want_grad:
         others = {"target": target, "weight": weight, "sample_weight": sample_weight, "grad_output": grad_output}
         grad = np.empty(x.shape, x.dtype) if out is None else as_out(out, x, given, others)
-    row_loss = np.empty(rows, np.float64 if storage == FLOAT64 else np.float32) if reduction == REDUCTIONS["none"] else None
+    row_loss = np.empty(rows, np.float64 if storage == FLOAT64 else np.float32) if reduction == Reduction.NONE else None
     arguments = RowArguments(
         logits=as_bits(x, storage),
         storage=storage,
@@ -530,7 +532,7 @@ def score_arguments(
     if want_grad:
         others = {"target": target, "weight": weight, "pos_weight": pos_weight, "grad_output": grad_output}
         grad = np.empty(z.shape, z.dtype) if out is None else as_out(out, z, given, others)
-    losses = np.empty(z.shape, np.float64 if storage == FLOAT64 else np.float32) if code == REDUCTIONS["none"] else None
+    losses = np.empty(z.shape, np.float64 if storage == FLOAT64 else np.float32) if code == Reduction.NONE else None
     weights, weight_storage = as_score_weight(weight, z.shape, "weight")
     positive, positive_storage = as_score_weight(pos_weight, z.shape, "pos_weight")
     arguments = ScoreArguments(

@@ -1,7 +1,7 @@
 """What is checked, and how: every public function with example arguments and options, and errors in ulp.
 
 `FUNCTIONS` is the one list that ``python -m celoss``, the tests and the benchmarks go through: what is added here is met by
-all of them. tests/test_checks.py holds it to the public names and their signatures. Imports NumPy only.
+all of them. tests/test_checks.py holds it to the public names and their signatures.
 """
 
 from __future__ import annotations

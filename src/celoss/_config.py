@@ -1,4 +1,4 @@
-"""What this installation is and how many threads it uses. Imports NumPy, `_arguments` and `_kernels`."""
+"""What this installation is and how many threads it uses."""
 
 from __future__ import annotations
 

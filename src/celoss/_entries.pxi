@@ -71,7 +71,7 @@ cdef void begin(LossCall* call, int operation, Py_ssize_t rows, Py_ssize_t class
     c.options.class_weight = NULL
     c.options.factor = 1
     c.options.probabilities = False
-    c.options.smoothing = 0
+    set_smoothing(&c.options, 0, classes)
     c.options.focal_gamma = 0
     c.ignore_all = False
     c.row_loss = NULL
@@ -298,7 +298,7 @@ def loss_of_rows(int operation, arguments):
         c.target = <const char*>cnp.PyArray_DATA(array)
         c.target_size = <int>array.itemsize
         c.ignore_index = arguments.ignore_index
-    if arguments.weight is not None:
+    if arguments.weight is not None and arguments.weight.size:
         array = arguments.weight
         c.options.class_weight = <const double*>cnp.PyArray_DATA(array)
     if arguments.sample_weight is not None:
@@ -437,6 +437,7 @@ cdef void begin_scores(ScoresCall* s, int operation, Py_ssize_t count) noexcept:
     s.keep_low = s.add = s.focal_gamma = 0
     s.factor = 1
     s.loss = NULL
+    s.bad_weight.store(0)
     s.y.storage = s.weight.storage = s.pos_weight.storage = s.upstream.storage = s.out.storage = -1
 
 
@@ -554,7 +555,6 @@ def loss_of_scores(int operation, arguments):
         set_operand(&s.upstream, arguments.upstream, STORED_FLOAT64, dims)
     if loss is not None:
         s.loss = <char*>cnp.PyArray_DATA(loss)
-    s.bad_weight.store(0)
     result = loss_of_scores_call(&s, arguments.reduction, arguments.normalizer, loss, arguments.out, arguments.n_threads)
     return None if s.bad_weight.load() else result
 

@@ -162,7 +162,7 @@ ctypedef void (*PassesOfDoubles)(Call*, Py_ssize_t, const Workplace[double]*, Ro
 cdef struct RowOperation:
     PassesOfFloats floats           # the passes over some rows, in the arithmetic type
     PassesOfDoubles doubles
-    Py_ssize_t rows_as_lanes        # up to so many classes
+    Py_ssize_t most_lane_classes    # up to so many classes, rows are the lanes
     bint in_pieces                  # long rows are cut into pieces that threads share
     bint keeps_exponentials         # between EXP_SUM and RESULT, where the result goes
     bint has_losses                 # there is a number for each row, to be summed
@@ -271,14 +271,14 @@ cpdef enum Operation:
 cdef RowOperation operations[6]
 
 
-cdef void add(Operation operation, PassesOfFloats floats, PassesOfDoubles doubles, Py_ssize_t rows_as_lanes, bint in_pieces,
+cdef void add(Operation operation, PassesOfFloats floats, PassesOfDoubles doubles, Py_ssize_t most_lane_classes, bint in_pieces,
               bint keeps_exponentials, bint has_losses, int wide_tiles, bint one_hot) noexcept nogil:
-    operations[<int>operation] = RowOperation(floats, doubles, rows_as_lanes, in_pieces, keeps_exponentials, has_losses,
+    operations[<int>operation] = RowOperation(floats, doubles, most_lane_classes, in_pieces, keeps_exponentials, has_losses,
                                               wide_tiles, one_hot)
 
 
 cdef void fill_operations() noexcept nogil:
-    # Each: its passes; up to how many classes rows are lanes; in_pieces, keeps_exponentials, has_losses, wide_tiles, one_hot.
+    # Each: its passes; most_lane_classes; in_pieces, keeps_exponentials, has_losses, wide_tiles, one_hot.
     add(CROSS_ENTROPY, cross_entropy_rows[float], cross_entropy_rows[double], ROWS_AS_LANES, True, True, True, 0, False)
     add(BRIER, brier_rows[float], brier_rows[double], ROWS_AS_LANES_OF_ERRORS, False, False, True, 2, True)
     add(ZERO_ONE, zero_one_rows[float], zero_one_rows[double], ROWS_AS_LANES_OF_ERRORS, False, False, True, 0, False)
@@ -422,7 +422,7 @@ cdef bint run_blocks(Call* c, int limit, double* loss) noexcept nogil:
     cdef size_t scratch = sizeof(Rows[double]) if wide else sizeof(Rows[float])
     cdef bint ran
     cdef double one_chunk
-    c.rows_as_lanes = c.classes <= c.does.rows_as_lanes
+    c.rows_as_lanes = c.classes <= c.does.most_lane_classes
     if c.rows_as_lanes:
         group = CELOSS_LANE_GROUP
     c.block_rows = in_groups(min(<Py_ssize_t>CELOSS_BLOCK_ROWS, BLOCK_BYTES // row), group)

@@ -1,6 +1,6 @@
 """What surrounds the formulas of `reference`: arguments become float64 rows, losses and gradients become results.
 
-Imports NumPy only: the oracle shares no check with `_arguments`.
+The oracle shares no check with `_arguments`.
 """
 
 from __future__ import annotations

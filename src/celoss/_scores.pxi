@@ -185,7 +185,6 @@ cdef bint run_scores(ScoresCall* s, int limit, double* loss) noexcept nogil:
     cdef size_t scratch = 3 * BLOCK_SCORES * (sizeof(double) + sizeof(double))
     cdef double one_chunk
     cdef bint ran
-    s.bad_weight.store(0)
     s.chunk_loss = &one_chunk
     if chunks > 1:
         s.chunk_loss = <double*>malloc(<size_t>chunks * sizeof(double))

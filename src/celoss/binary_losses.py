@@ -135,7 +135,7 @@ def binary_cross_entropy_with_grad(
         shape.
     out : ndarray, optional
         Receives the gradient: same shape and dtype as `logits`. May be `logits` itself, which is fastest; any other
-        overlap with an input is an error.
+        overlap with an input is an error. After an exception its content is unspecified.
 
     Returns
     -------

@@ -2,8 +2,8 @@
 
 Parameters, results and errors are those of the functions of the same names in `celoss`, and described there;
 `n_threads` is accepted and not used. Here stand the formulas. What brings arguments into their form, and
-results back, is in `_reference_arguments`; both files import NumPy only. Arithmetic is float64 whatever the
-input; a result is rounded once, last. Nothing here is fast.
+results back, is in `_reference_arguments`. Arithmetic is float64 whatever the input; a result is rounded once,
+last. Nothing here is fast.
 
 Notation: x logits of one row (z in the binary case), c and k classes, C their number, t the target class,
 q target probabilities (one-hot for t), p = softmax(x), σ the sigmoid, lse = log Σ_c exp(x_c), w class

@@ -45,7 +45,7 @@ struct Matrix {
 // may go past the last one; and so that no two arrays are a multiple of 4096 bytes apart, where a store holds up a load.
 enum { CELOSS_BLOCK_ROWS = 256, CELOSS_ROOM_FOR_ROWS = CELOSS_BLOCK_ROWS + 16 };
 
-// A number of each row, and its rounding error: kept where arithmetic is float64, anything elsewhere.
+// A number of each row, and its rounding error: kept where arithmetic is float64; elsewhere anything, but of the inverse.
 struct PerRow {
     double high[CELOSS_ROOM_FOR_ROWS], low[CELOSS_ROOM_FOR_ROWS];
 };
@@ -156,7 +156,7 @@ template <class T> struct BlockOps {
     // Results of n rows: losses, and what their gradients are made of.
     void (*cross_entropy)(ptrdiff_t n, const RowOptions* options, Rows<T>* rows);
     // g_ij = coefficient_i p_ij - subtracted_i v_ij, and at the target; 0 where the row is ignored. g may be e. Products below
-    // the smallest normal number become 0.
+    // the smallest normal number become 0. Coefficient and subtracted are used up.
     void (*gradient)(const Tile<T>* e, const Tile<T>* g, const Tile<T>* q, const RowOptions* options, Rows<T>* rows);
 
     // g_ij = p_ij; g may be e.

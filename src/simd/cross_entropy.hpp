@@ -41,8 +41,8 @@ template <class T> void log_rows(ptrdiff_t n, Rows<T>* r) {
 //
 //     f [1 + gamma p_t (-log p_t) / (1 - p_t)]
 //
-// where every term is >= 0. 1 - p_t is formed from the others as `miss` is, but of exponentials in float64: gamma multiplies
-// their errors.
+// where every term is >= 0. 1 - p_t is formed from the others as `miss` is, with e_t in float64. What is left of the errors of
+// the others, half an ulp, gamma multiplies.
 template <class N> struct FocalFactors {
     N loss, gradient;
 };
@@ -53,7 +53,7 @@ template <class T> CELOSS_INLINE FocalFactors<Number<T>> focal_factors(const Row
     const N inverse = inverse_of(unit + others);
     const N gap = difference<T>(load_wide(r->x_target + i, W), load_wide(r->maximum + i, W));
     const M64 is_maximum = top_of(gap) == 0.0, is_impossible = top_of(gap) == -__builtin_inf();
-    const N e_t = unit * exp_of(gap) * number<T>(F64{} + 1 / unit_of_exp<T>());
+    const N e_t = unit * plain_exp_of(gap);
     const N p = select(is_impossible, N{}, e_t * inverse);
     const N miss = (others + select(is_maximum, N{}, unit - e_t)) * inverse;
     // Where 1 - p_t is next to nothing, -log p_t is as small.

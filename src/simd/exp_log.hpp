@@ -135,8 +135,8 @@ CELOSS_INLINE F64 exp_to_39_bits(F64 d) {
     return fma(t * t, series, t + 1.0) * (F64)((M64)z << K::exponent_shift);
 }
 
-// 2^64 e^d for d = high + low <= 0; from -752 on, which keeps it normal; below, as at -752. Its rounding error from -715 on. The small terms of
-// expm1_reduced are kept apart from t, so that nothing but they themselves round.
+// 2^64 e^d for d = high + low <= 0; from -752 on, which keeps it normal; below, as at -752. Its rounding error from -715 on. The
+// small terms of expm1_reduced are kept apart from t, so that nothing but they themselves round.
 // ulp: exp_with_error+error float64 0.229 at -0x1.c8c52c8fdaceap+7, -0x1.8p-47
 CELOSS_INLINE HighLow exp_with_error(HighLow d) {
     using K = ExpConstants<double>;
@@ -153,10 +153,15 @@ CELOSS_INLINE HighLow exp_with_error(HighLow d) {
     return {fraction.high * power, fraction.low * power};
 }
 
-// Either of the two, for the numbers of a dtype: e^d times unit_of_exp for d <= 0.
+// Either of the two, for the numbers of a dtype: e^d times unit_of_exp for d <= 0; and without that factor.
 CELOSS_INLINE F64 exp_of(F64 d) { return exp_to_39_bits(d); }
 CELOSS_INLINE HighLow exp_of(HighLow d) { return exp_with_error(d); }
 template <class T> constexpr double unit_of_exp() { return sizeof(T) == 8 ? 0x1p+64 : 1.0; }
+CELOSS_INLINE F64 plain_exp_of(F64 d) { return exp_of(d); }
+CELOSS_INLINE HighLow plain_exp_of(HighLow d) {
+    const HighLow e = exp_of(d);
+    return {e.high * 0x1p-64, e.low * 0x1p-64};
+}
 
 // log((unit + rest) / unit) for rest >= 0, unit > 0: the logarithm's argument is never rounded to 1 + small.
 //
@@ -203,11 +208,16 @@ template <bool EXACT> CELOSS_INLINE HighLow log1p_ratio(HighLow rest, HighLow un
 CELOSS_INLINE F64 log1p_ratio(F64 rest, F64 unit) { return log1p_ratio<false>(HighLow(rest), HighLow(unit)).high; }
 CELOSS_INLINE HighLow log1p_ratio(HighLow rest, HighLow unit) { return sum_of(HighLow(), log1p_ratio<true>(rest, unit)); }
 
-// miss^gamma for miss = 1 - p, both in [0, 1] and neither formed from the other; 0 for miss = 0. log miss is
-// -log((miss + p) / miss), where nothing cancels if p is small; its absolute error is what gamma multiplies.
+// miss^gamma for miss = 1 - p, both in [0, 1] and neither formed from the other. log miss is -log((miss + p) / miss), where
+// nothing cancels if p is small; its absolute error is what gamma multiplies. Where miss is next to nothing, the logarithm of
+// 2^200 times as much is taken, which log1p_ratio can. Below e^-700, and for miss = 0: 0.
 template <class N> CELOSS_INLINE N power_of_miss(N miss, N p, F64 gamma) {
-    const N power = exp_of(N(gamma) * -log1p_ratio(p, miss)) * N(F64{} + (sizeof(N) == sizeof(F64) ? 1.0 : 0x1p-64));
-    return select(top_of(miss) == 0.0, N{}, power);
+    const M64 tiny = top_of(miss) < 0x1p-900;
+    const N log_of_scale = N(F64{} + 0x1.1542457337d43p+7) + N(F64{} + -0x1.e3948c376279dp-49);  // 200 ln 2
+    const N log = -log1p_ratio(p, select(tiny, miss * N(F64{} + 0x1p+200), miss));
+    const N exponent = N(gamma) * select(tiny, log - log_of_scale, log);
+    const M64 is_zero = (top_of(miss) == 0.0) | (top_of(exponent) < -700.0);
+    return select(is_zero, N{}, plain_exp_of(exponent));
 }
 
 }  // namespace

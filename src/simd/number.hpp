@@ -139,7 +139,8 @@ template <> struct Sum<double> {
     CELOSS_INLINE HighLow total() const { return sum_of(HighLow(sum), HighLow(lost)); }
 };
 
-// The sum of the lanes, with its rounding error; of numbers with errors of their own one after the other, of plain ones in a tree.
+// The sum of the lanes, with its rounding error: of numbers with errors of their own one lane after the other, of plain ones in a
+// tree.
 CELOSS_INLINE double add_lanes(F64 a, double*) { return sum_lanes<double>(a); }
 CELOSS_INLINE double add_lanes(HighLow a, double* low) {
     double sum = a.high[0], lost = sum_lanes<double>(a.low);

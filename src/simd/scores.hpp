@@ -233,8 +233,11 @@ template <class T> struct NumberScore {
 };
 
 // A float32 score for powers of its probabilities, which would multiply the errors of float32 exponentials.
-CELOSS_INLINE NumberScore<float> score_for_powers(F64 z, F64 y) {
-    const F64 e = exp_to_39_bits(minus_absolute<double>(z)), u = 1.0 / (1.0 + e);
+// (Squares of e^-700 are 0, other powers of it need not be.)
+template <bool SQUARES> CELOSS_INLINE NumberScore<float> score_for_powers(F64 z, F64 y) {
+    F64 e = exp_to_39_bits(minus_absolute<double>(z));
+    if (!SQUARES) e = select(absolute(z) > 700.0, F64{}, e);
+    const F64 u = 1.0 / (1.0 + e);
     return {z, y, log1p_ratio(e, F64{} + 1.0), e * u, u};
 }
 
@@ -276,12 +279,14 @@ CELOSS_INLINE void weighted_loss(const NumberScore<T>& s, const ScoreBlock<T>* b
             if (GRAD) *grad = rounded(slope * up);
             return;
         }
-        // With p_t = p y + (1 - p) (1 - y) and f = (1 - p_t)^gamma: f l_n;  f [dl_n/dz + gamma l_n p (1 - p) (1 - 2 y) / (1 - p_t)]
+        // With p_t = p y + (1 - p) (1 - y) and f = (1 - p_t)^gamma:
+        // f l_n;  f [dl_n/dz + gamma l_n p (1 - p) (1 - 2 y) / (1 - p_t)]
         const N others = p * no + miss * yes, power = power_of_miss(others, p * yes + miss * no, splat(b->focal_gamma));
         *loss = rounded(weighted(power, plain));
         if (!GRAD) return;
         const M64 certain = (top_of(others) == 0.0) | (absolute(s.z) == __builtin_inf());
-        const N share = select(certain, N{}, p * miss * inverse_of(others));
+        const N scale = number<T>(F64{} + 0x1p+64);  // an inverse of what is subnormal would be infinite
+        const N share = select(certain, N{}, p * miss * scale * inverse_of(others * scale));
         const N steeper = number<T>(splat(b->focal_gamma)) * (no - yes) * weighted(share, plain);
         *grad = rounded(power * (slope + steeper) * up);
     } else if (LOSS == BINARY_BRIER) {
@@ -328,7 +333,7 @@ template <class T, int LOSS, bool GRAD> double weighted_binary(ScoreBlock<T>* b)
         if constexpr (sizeof(T) == 4) {
             auto half_of = [&](auto widen) CELOSS_LAMBDA_INLINE -> NumberScore<T> {
                 auto sum = [&](Parts<V> parts) CELOSS_LAMBDA_INLINE { return (widen(parts.high) + widen(parts.low)) * per_unit; };
-                if (for_powers) return score_for_powers(widen(z), widen(y));
+                if (for_powers) return score_for_powers<LOSS == BINARY_BRIER>(widen(z), widen(y));
                 return {widen(z), widen(y), sum(l), sum(t), sum(u)};
             };
             weighted_loss<T, LOSS, GRAD>(half_of([](F32 v) CELOSS_LAMBDA_INLINE { return widen_low(v); }), b, w, pos, up, loss,

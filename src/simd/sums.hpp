@@ -35,7 +35,8 @@ inline void add_exactly(double* sum, double* low, double more, double more_low) 
     }
 }
 
-// The shares of targets and smoothing, and the smoothing's mass, each as a number and its rounding error.
+// The shares of targets and smoothing, and the smoothing's mass, each as a number and its rounding error: after class_weight and
+// probabilities are set.
 inline void set_smoothing(RowOptions* o, double smoothing, ptrdiff_t classes) {
     o->smoothing = smoothing;
     o->soft_targets = o->probabilities || smoothing > 0;

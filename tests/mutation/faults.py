@@ -150,7 +150,19 @@ FAULTS = [
     ),
     Fault(
         "focal: a sure row is NaN", EXP_LOG,
-        "select(top_of(miss) == 0.0, N{}, power)", "power", "test_focal",
+        "(top_of(miss) == 0.0) | (top_of(exponent) < -700.0)", "top_of(exponent) < -700.0", "test_focal",
+    ),
+    Fault(
+        "focal: a huge exponent leaves the smallest exponential", EXP_LOG,
+        "(top_of(miss) == 0.0) | (top_of(exponent) < -700.0)", "top_of(miss) == 0.0", "test_focal",
+    ),
+    Fault(
+        "focal: the scale of what is next to nothing is forgotten", EXP_LOG,
+        "select(tiny, log - log_of_scale, log)", "log", "test_focal",
+    ),
+    Fault(
+        "focal: binary, the inverse of a subnormal number is infinite", BINARY,
+        "p * miss * scale * inverse_of(others * scale)", "p * miss * inverse_of(others)", "test_focal",
     ),
     Fault(
         "focal: binary, the factor's derivative has the other sign", BINARY,
@@ -158,7 +170,7 @@ FAULTS = [
     ),
     Fault(
         "focal: binary, an infinite score", BINARY,
-        "(top_of(others) == 0.0) | (absolute(s.z) == __builtin_inf())", "(top_of(others) == 0.0)", "test_focal",
+        "(top_of(others) == 0.0) | (absolute(s.z) == __builtin_inf())", "top_of(others) == 0.0", "test_focal",
     ),
     Fault(
         "focal: smoothing beside it is not refused on the short path", ENTRIES,
