@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import operator
 from functools import lru_cache
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -163,13 +164,17 @@ def as_focal_gamma(focal_gamma: Any, label_smoothing: Any, probabilities: bool =
     return value
 
 
-def as_normalizer(normalizer: Any) -> float:
-    """0 stands for the mean's own denominator."""
+def as_normalizer(normalizer: Any, counting: Callable[[], int]) -> float:
+    """0 stands for the mean's own denominator. The user's 0 is taken where nothing is `counting`: 0 over anything is 0 then."""
     if normalizer is None:
         return 0.0
     value = _as_number(normalizer, "normalizer")
+    if value == 0.0:
+        if count := counting():
+            raise ValueError(f"normalizer=0, yet {count} losses count; it must be positive unless none does")
+        return 1.0
     if not 0.0 < value < float("inf"):
-        raise ValueError(f"normalizer must be a positive finite number, got {normalizer!r}")
+        raise ValueError(f"normalizer must be a positive finite number, or 0 where nothing counts, got {normalizer!r}")
     return value
 
 
@@ -184,15 +189,15 @@ def _as_number(value: Any, name: str) -> float:
         return float("inf")  # an integer beyond float64: the caller names its range
 
 
-def _as_weights(value: ArrayLike, name: str) -> NDArray[np.float64]:
+def _as_weights(value: ArrayLike, name: str, of_either_sign: bool = False) -> NDArray[np.float64]:
     array = as_array(value, name)
     if _name(array.dtype) not in _STORAGE and array.dtype.kind not in "biuf":
         raise TypeError(f"{name} must be numbers, got dtype {array.dtype}")
     array = array.astype(np.float64)
-    good = (array >= 0) & (array < np.inf)
+    good = np.isfinite(array) if of_either_sign else (array >= 0) & (array < np.inf)
     if not good.all():
         where = np.unravel_index(int(good.argmin()), array.shape)
-        raise ValueError(f"{_item(name, where)} = {array[where]} is not a finite number >= 0")
+        raise ValueError(f"{_item(name, where)} = {array[where]} is not a finite number{'' if of_either_sign else ' >= 0'}")
     return array
 
 
@@ -211,7 +216,7 @@ def as_class_weight(weight: ArrayLike | None, classes: int) -> NDArray[np.float6
 
 def as_sample_weight(value: ArrayLike | None, shape: tuple[int, ...], name: str = "sample_weight") -> NDArray[np.float64] | None:
     """Contiguous float64 of the loss's shape."""
-    return None if value is None else _broadcast(_as_weights(value, name), shape, name)
+    return None if value is None else _broadcast(_as_weights(value, name, of_either_sign=True), shape, name)
 
 
 def _broadcast(array: Array, shape: tuple[int, ...], name: str) -> NDArray[np.float64]:
@@ -244,12 +249,12 @@ def as_target(target: Any, logits: Array, axis: int, ignore_index: int) -> tuple
     rows = logits.shape[:axis] + logits.shape[axis + 1 :]
     kind = array.dtype.kind
     floating = _name(array.dtype) in _STORAGE
-    if kind == "b":
+    if kind == "b" and not (array.shape == logits.shape and array.ndim > 1):
         raise TypeError(
-            f"target is bool; expected class indices (an integer dtype, shape {rows}) or probabilities "
-            f"(a floating dtype, shape {logits.shape})"
+            f"target is {_described(array)}; expected class indices (an integer dtype, shape {rows}), or one-hot rows or "
+            f"probabilities (shape {logits.shape})"
         )
-    if not floating and kind not in "iu":
+    if not floating and kind not in "biu":
         if array.size == 0 and array.shape == rows:  # an empty list has no dtype of its own
             return np.zeros(rows, np.int64), 0, None, 0
         raise TypeError(
@@ -269,6 +274,8 @@ def as_target(target: Any, logits: Array, axis: int, ignore_index: int) -> tuple
             array = array.astype(array.dtype.newbyteorder("="))
         storage = _STORAGE[_name(array.dtype)]
         return None, 0, as_bits(array, storage), storage
+    if array.shape == logits.shape and array.ndim > 1:
+        return *_as_indices(_indices_of_one_hot(array, axis), logits.shape[axis], ignore_index), None, 0
     if array.shape != rows:
         if array.shape == logits.shape:
             raise TypeError(
@@ -280,6 +287,22 @@ def as_target(target: Any, logits: Array, axis: int, ignore_index: int) -> tuple
             f"class indices must have shape {rows}"
         )
     return *_as_indices(array, logits.shape[axis], ignore_index), None, 0
+
+
+def _indices_of_one_hot(array: Array, axis: int) -> Array:
+    """The classes of rows that hold one 1 and otherwise 0."""
+    good = (array != 0).sum(axis=axis) == 1
+    if array.dtype.kind != "b":
+        good &= ((array == 0) | (array == 1)).all(axis=axis)
+    if not good.all():
+        where = np.unravel_index(int(good.argmin()), good.shape)
+        row = np.moveaxis(array, axis, -1)[where]
+        raise ValueError(
+            f"{_item('target', where)} holds {np.array2string(row, threshold=10)}; an integer or bool target of the logits' shape "
+            "is one-hot, with one 1 in each row (probabilities have a floating dtype)"
+        )
+    indices: Array = np.ascontiguousarray(array.argmax(axis=axis), np.int64)
+    return indices
 
 
 def _as_indices(array: Array, classes: int, ignore_index: int) -> tuple[Array, int]:
@@ -303,10 +326,14 @@ def as_ignore_index(ignore_index: Any) -> int:
         raise TypeError(f"ignore_index must be an integer, got {ignore_index!r}") from None
 
 
-def out_of_range(target: Any, classes: int, ignore_index: int, row: int = -1) -> IndexError:
+def out_of_range(
+    target: Any, classes: int, ignore_index: int, row: int = -1, sample_weight: Array | None = None
+) -> IndexError:
     """The error for a target outside [0, classes): where, which value, which range."""
     array = as_array(target, "target")
     bad = (array != ignore_index) & ((array < 0) | (array >= classes))
+    if sample_weight is not None:
+        bad &= sample_weight != 0
     first = int(bad.argmax()) if bad.any() else max(row, 0)  # the kernel saw what another thread has changed since
     where = np.unravel_index(first, array.shape)
     return IndexError(
@@ -365,6 +392,12 @@ def as_out(out: Any, logits: Array, given: Array, others: dict[str, Any], name: 
     return out
 
 
+def _counting_rows(indices: Array | None, mark: int, weight: Array | None, rows: tuple[int, ...]) -> int:
+    """How many rows are neither ignored nor of weight 0."""
+    counts = np.ones(rows, np.bool_) if indices is None else indices != mark
+    return int(np.count_nonzero(counts if weight is None else counts & (weight != 0)))
+
+
 def row_arguments(
     operation: Operation,
     logits: Any,
@@ -416,7 +449,7 @@ def row_arguments(
         label_smoothing=as_label_smoothing(label_smoothing),
         focal_gamma=as_focal_gamma(focal_gamma, label_smoothing, probabilities is not None),
         reduction=reduction,
-        normalizer=as_normalizer(normalizer),
+        normalizer=as_normalizer(normalizer, lambda: _counting_rows(indices, mark, row_weight, rows)),
         upstream=upstream,
         out=None if grad is None else as_bits(grad, storage),
         row_loss=row_loss,
@@ -476,7 +509,7 @@ def as_score_weight(value: ArrayLike | None, shape: tuple[int, ...], name: str) 
     if _name(array.dtype) not in _STORAGE and array.dtype.kind not in "biuf":
         raise TypeError(f"{name} must be numbers, got dtype {array.dtype}")
     if array.size == 0 or 0 in shape:
-        array = _as_weights(array, name)
+        array = _as_weights(array, name, of_either_sign=name == "weight")
     array, storage = _readable(array)
     if array.shape == shape:
         return array, storage
@@ -486,15 +519,24 @@ def as_score_weight(value: ArrayLike | None, shape: tuple[int, ...], name: str) 
         raise ValueError(f"{name} of shape {array.shape} does not broadcast to the logits' shape {shape}") from None
 
 
-def bad_score_weight(weight: Any, pos_weight: Any) -> ValueError:
-    """The error for a weight that is not finite and >= 0: which, and where."""
+def bad_score_value(target: Any, weight: Any, pos_weight: Any) -> ValueError:
+    """The error for a label or weight that the kernel met and that cannot be: which, and where."""
     for value, name in ((weight, "weight"), (pos_weight, "pos_weight")):
         try:
             if value is not None:
-                _as_weights(value, name)
+                _as_weights(value, name, of_either_sign=name == "weight")
         except ValueError as error:
             return error
-    return ValueError("weight or pos_weight changed during the call: it held a value that is not finite and >= 0")
+    labels = as_array(target, "target")
+    counts = np.broadcast_to(1.0 if weight is None else as_array(weight, "weight"), labels.shape) != 0
+    bad = counts & ((labels < 0) | (labels > 1))
+    if not bad.any():
+        return ValueError("target, weight or pos_weight changed during the call: it held a value that cannot be")
+    where = np.unravel_index(int(bad.argmax()), labels.shape)
+    return ValueError(
+        f"{_item('target', where)} = {labels[where]} is not in [0, 1]: a label is 0, 1 or a probability "
+        "(of -1/+1 or 0/255 pass target > 0, of 1/2 target - 1; logits come first, labels second)"
+    )
 
 
 def _readable(array: Array) -> tuple[Array, int]:
@@ -547,7 +589,7 @@ def score_arguments(
         label_smoothing=as_label_smoothing(label_smoothing),
         focal_gamma=as_focal_gamma(focal_gamma, label_smoothing),
         reduction=code,
-        normalizer=as_normalizer(normalizer),
+        normalizer=as_normalizer(normalizer, lambda: z.size if weights is None else int(np.count_nonzero(weights))),
         upstream=as_upstream(grad_output, z.shape, code) if want_grad else None,
         out=None if grad is None else as_bits(grad, storage),
         loss=losses,

@@ -437,7 +437,7 @@ cdef void begin_scores(ScoresCall* s, int operation, Py_ssize_t count) noexcept:
     s.keep_low = s.add = s.focal_gamma = 0
     s.factor = 1
     s.loss = NULL
-    s.bad_weight.store(0)
+    s.bad_value.store(0)
     s.y.storage = s.weight.storage = s.pos_weight.storage = s.upstream.storage = s.out.storage = -1
 
 
@@ -531,11 +531,12 @@ def plain_loss_of_scores(int operation, logits, target, weight, pos_weight, tupl
     if reduce_by == NONE:
         loss = cnp.PyArray_EMPTY(cnp.PyArray_NDIM(z), cnp.PyArray_DIMS(z), cnp.PyArray_TYPE(z), 0)
         s.loss = <char*>cnp.PyArray_DATA(<cnp.ndarray>loss)
-    return loss_of_scores_call(&s, reduce_by, 0, loss, grad, 0)
+    result = loss_of_scores_call(&s, reduce_by, 0, loss, grad, 0)
+    return None if s.bad_value.load() else result
 
 
 def loss_of_scores(int operation, arguments):
-    """A loss, or with a gradient (loss, gradient), on `_arguments.ScoreArguments`. None: a weight is not finite and >= 0."""
+    """A loss, or with a gradient (loss, gradient), on `_arguments.ScoreArguments`. None: a label or weight cannot be."""
     cdef ScoresCall s
     cdef cnp.ndarray logits = arguments.logits, loss = arguments.loss
     dims = list(range(logits.ndim))
@@ -556,7 +557,7 @@ def loss_of_scores(int operation, arguments):
     if loss is not None:
         s.loss = <char*>cnp.PyArray_DATA(loss)
     result = loss_of_scores_call(&s, arguments.reduction, arguments.normalizer, loss, arguments.out, arguments.n_threads)
-    return None if s.bad_weight.load() else result
+    return None if s.bad_value.load() else result
 
 
 def plain_activation_of_scores(int operation, x, out):

@@ -301,9 +301,17 @@ cdef inline void run_passes(Call* c, Py_ssize_t n, const Workplace[real]* at, Ro
 
 cdef inline int read_targets(const Call* c, Py_ssize_t n, Py_ssize_t rows, int64_t* out) noexcept nogil:
     """Targets of `rows` rows from n on, each read once (the array may change under the call); what is seen among them."""
+    cdef const double* weight = c.options.sample_weight
+    if weight != NULL:
+        weight += n
     if c.target_size == 8:
-        return table.read_targets_i64(<const int64_t*>c.target + n, rows, c.ignore_index, c.classes, out)
-    return table.read_targets_i32(<const int32_t*>c.target + n, rows, c.ignore_index, c.classes, out)
+        return table.read_targets_i64(<const int64_t*>c.target + n, weight, rows, c.ignore_index, c.classes, out)
+    return table.read_targets_i32(<const int32_t*>c.target + n, weight, rows, c.ignore_index, c.classes, out)
+
+
+cdef inline bint is_left_out(const Call* c, Py_ssize_t n) noexcept nogil:
+    """Whether a row of probabilities counts nothing. (Of class indices `read_targets` tells.)"""
+    return c.options.probabilities and c.options.sample_weight != NULL and c.options.sample_weight[n] == 0
 
 
 cdef inline Py_ssize_t tiles_of_scratch(const Call* c, real* kind) noexcept nogil:
@@ -360,7 +368,7 @@ cdef double run_block(Call* c, Py_ssize_t n, Py_ssize_t rows, Rows[real]* r) noe
 
     Returns the sum of their losses, in an order that knows nothing of the stretches.
     """
-    cdef Py_ssize_t done = 0, outer, inner, stretch
+    cdef Py_ssize_t done = 0, outer, inner, stretch, i
     cdef Matrix matrix
     cdef int seen, all_seen = 0
     r.targets = r.target if c.target != NULL else NULL
@@ -379,6 +387,11 @@ cdef double run_block(Call* c, Py_ssize_t n, Py_ssize_t rows, Rows[real]* r) noe
         all_seen |= seen
         if seen & SEEN_KEPT:
             run_stretch(c, n + done, outer, inner, stretch, r)
+            if c.g.at != NULL and c.options.probabilities:
+                for i in range(stretch):
+                    if is_left_out(c, n + done + i):
+                        matrix = matrix_at(c.g, outer, inner + i, 0)
+                        clear_rows(matrix, 1, c.classes)
             memcpy(r.block_loss + done, r.loss, <size_t>stretch * sizeof(double))
         else:
             if c.g.at != NULL:

@@ -152,6 +152,7 @@ cdef bint run_long_rows(Call* c, int limit, double* loss) noexcept nogil:
     """As `run_blocks`, for rows that are cut into pieces."""
     cdef LongRows job
     cdef void* workspace
+    cdef Py_ssize_t n
     cdef int seen = 0, threads = threads_for(c.rows * c.classes, limit)
     cdef bint enough
     job.call = c
@@ -169,6 +170,10 @@ cdef bint run_long_rows(Call* c, int limit, double* loss) noexcept nogil:
         seen = read_targets(c, 0, c.rows, job.target)
         if seen & SEEN_OUT_OF_RANGE:
             c.bad_row.store(0)
+    if enough:
+        for n in range(c.rows):
+            if is_left_out(c, n):
+                job.target[n] = -1
     if enough and not seen & SEEN_OUT_OF_RANGE:
         if is_native(c.x.storage, <double*>NULL):
             enough = run_rows_in_pieces(&job, threads, loss, <Rows[double]*>workspace)

@@ -41,11 +41,11 @@ def class_axis_last(x: Array, axis: int) -> Floats:
     return rows
 
 
-def as_weights(weight: npt.ArrayLike | None, name: str, shape: tuple[int, ...]) -> Floats:
+def as_weights(weight: npt.ArrayLike | None, name: str, shape: tuple[int, ...], *, of_either_sign: bool = False) -> Floats:
     """Weights in float64, broadcast to `shape`; ones if there are none."""
     w = np.asarray(1.0 if weight is None else weight).astype(np.float64)
-    if not np.all((w >= 0.0) & (w < np.inf)):
-        raise ValueError(f"{name} must be finite and not negative")
+    if not np.all(np.isfinite(w) & ((w >= 0.0) | of_either_sign)):
+        raise ValueError(f"{name} must be finite{'' if of_either_sign else ' and not negative'}")
     try:
         return np.broadcast_to(w, shape)
     except ValueError:
@@ -82,7 +82,13 @@ def as_rows(
     x = class_axis_last(logits, axis)
     shape, n_classes = x.shape[:-1], x.shape[-1]
 
-    # 1. The dtype of the target says which form it has: class indices or probabilities.
+    # 1. The dtype of the target says which form it has: class indices, the same as one-hot rows, or probabilities.
+    s = as_weights(sample_weight, "sample_weight", shape, of_either_sign=True)
+    if target.dtype.kind in "biu" and target.ndim > 1 and target.shape == logits.shape:
+        one_hot = np.moveaxis(target, axis, -1)
+        if np.any(np.sum(one_hot != 0, axis=-1) != 1) or np.any((one_hot != 0) & (one_hot != 1)):
+            raise ValueError("an integer or bool target of the logits' shape is one-hot: one 1 in each row, and otherwise 0")
+        target = np.asarray(np.argmax(one_hot, axis=-1))
     is_index = target.dtype.kind in "iu"
     if is_index:
         if target.shape != shape:
@@ -90,7 +96,7 @@ def as_rows(
                 f"integer targets are class indices of shape {shape}, but target has {target.shape}; "
                 f"probabilities are floating, of shape {logits.shape}"
             )
-        ignored = target == ignore_index
+        ignored = (target == ignore_index) | (s == 0.0)
         bad = ~ignored & ((target < 0) | (target >= n_classes))
         if np.any(bad):
             position = tuple(int(i) for i in np.argwhere(bad)[0])
@@ -105,12 +111,12 @@ def as_rows(
                 f"floating targets are probabilities of shape {logits.shape}, but target has {target.shape}; "
                 f"class indices are integers of shape {shape}"
             )
-        ignored = np.zeros(shape, np.bool_)
-        q = class_axis_last(as_floating(target, "target"), axis)
+        ignored = s == 0.0
+        q = np.where(ignored[..., None], 0.0, class_axis_last(as_floating(target, "target"), axis))
 
-    # 2. Ignored rows are dropped by value, not by a factor 0: they may hold NaN.
+    # 2. Rows that are ignored, or of weight 0, are dropped by value, not by a factor 0: they may hold NaN.
     x = np.where(ignored[..., None], 0.0, x)
-    s = np.where(ignored, 0.0, as_weights(sample_weight, "sample_weight", shape))[..., None]
+    s = np.where(ignored, 0.0, s)[..., None]
 
     # 3. The mean over class indices divides by Σ s w_t, the mean over probabilities by Σ s, as in PyTorch.
     if weight is not None and np.shape(weight) != (n_classes,):
@@ -125,7 +131,11 @@ def as_scores(logits: npt.ArrayLike, target: npt.ArrayLike, weight: npt.ArrayLik
     y = as_floating(target, "target").astype(np.float64, order="C")
     if y.shape != z.shape:
         raise ValueError(f"target has shape {y.shape}; expected the shape {z.shape} of logits")
-    return z, y, as_weights(weight, "weight", z.shape)
+    w = as_weights(weight, "weight", z.shape, of_either_sign=True)
+    z, y = np.where(w == 0.0, 0.0, z), np.where(w == 0.0, 0.0, y)  # a weight of 0 leaves out what may be NaN
+    if np.any((y < 0.0) | (y > 1.0)):
+        raise ValueError("binary labels lie in [0, 1]")
+    return z, y, w
 
 
 # ----------------------------------------------------------------------------------------------------
@@ -146,11 +156,12 @@ class Scale(NamedTuple):
         """What the sum of the losses is divided by."""
         if self.reduction not in ("mean", "sum", "none"):
             raise ValueError(f"reduction must be 'mean', 'sum' or 'none', not {self.reduction!r}")
-        if self.normalizer is not None and not 0.0 < self.normalizer < np.inf:
-            raise ValueError(f"normalizer must be positive and finite, not {self.normalizer}")
+        nothing_counts = bool(np.all(self.ignored))
+        if self.normalizer is not None and not (0.0 < self.normalizer < np.inf or (self.normalizer == 0.0 and nothing_counts)):
+            raise ValueError(f"normalizer must be positive and finite, or 0 where nothing counts, not {self.normalizer}")
         if self.reduction != "mean":
             return 1.0
-        return float(np.sum(self.share) if self.normalizer is None else self.normalizer)
+        return float(np.sum(self.share) if self.normalizer is None else self.normalizer or 1.0)
 
     def upstream(self) -> Floats:
         """The upstream gradient of each loss: a scalar, or of shape N..."""

@@ -34,7 +34,7 @@ cdef struct ScoresCall:
     double keep, keep_low, add, factor, focal_gamma
     char* loss                      # contiguous, in the arithmetic type, or NULL
     double* chunk_loss
-    atomic[int] bad_weight          # whether a weight was met that is not finite and >= 0
+    atomic[int] bad_value           # whether a label or weight was met that cannot be: see ScoreBlock
 
 
 cdef Py_ssize_t stretch_at(const Operand* a, Py_ssize_t start, Py_ssize_t n, Matrix* matrix,
@@ -152,10 +152,10 @@ cdef double run_block_of_scores(ScoresCall* s, Py_ssize_t start, Py_ssize_t n, c
     block.upstream = fetch(&s.upstream, start, n, wide + 2 * BLOCK_SCORES)
     block.loss = <real*>s.loss + start if s.loss != NULL else NULL
     block.result = out
-    block.bad_weight = 0
+    block.bad_value = 0
     loss = ops.scores(&block)
-    if block.bad_weight:
-        s.bad_weight.store(1)
+    if block.bad_value:
+        s.bad_value.store(1)
     if out == buffer + 2 * BLOCK_SCORES:
         put_back(&s.out, start, n, out)
     return loss

@@ -49,7 +49,7 @@ cdef extern from "simd/contract.h" nogil:
         const double* upstream
         T* loss
         T* result
-        int bad_weight
+        int bad_value
 
     cdef cppclass BlockOps[T]:
         void maximum(const Tile[T]*, Rows[T]*)
@@ -78,8 +78,8 @@ cdef extern from "simd/contract.h" nogil:
         BlockOps[double] f64
         Py_ssize_t (*count_other_than_i64)(const int64_t*, Py_ssize_t, int64_t) noexcept nogil
         Py_ssize_t (*count_other_than_i32)(const int32_t*, Py_ssize_t, int64_t) noexcept nogil
-        int (*read_targets_i64)(const int64_t*, Py_ssize_t, int64_t, int64_t, int64_t*) noexcept nogil
-        int (*read_targets_i32)(const int32_t*, Py_ssize_t, int64_t, int64_t, int64_t*) noexcept nogil
+        int (*read_targets_i64)(const int64_t*, const double*, Py_ssize_t, int64_t, int64_t, int64_t*) noexcept nogil
+        int (*read_targets_i32)(const int32_t*, const double*, Py_ssize_t, int64_t, int64_t, int64_t*) noexcept nogil
         double (*sum_of_weights)(Py_ssize_t, const int64_t*, const RowOptions*) noexcept nogil
 
     cdef cppclass Level:

@@ -311,7 +311,7 @@ def _loss_of_scores(
         arguments, grad = _arguments.score_arguments(logits, target, weight, pos_weight, *options)
         result = _kernels.loss_of_scores(operation, arguments)
         if result is None:
-            raise _arguments.bad_score_weight(weight, pos_weight)
+            raise _arguments.bad_score_value(target, weight, pos_weight)
         if grad is not None:
             result = result[0], grad
     return result

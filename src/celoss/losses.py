@@ -351,13 +351,13 @@ def _loss_of_rows(
     operation: Operation, logits: ArrayLike, target: ArrayLike, axis: int, ignore_index: int, options: tuple[Any, ...]
 ) -> Any:
     """The loss, or with a gradient (loss, gradient). `options`: those of `_arguments.row_arguments`, in its order."""
-    result = _kernels.plain_loss_of_rows(operation, logits, target, axis, ignore_index, options)
+    result, weight = _kernels.plain_loss_of_rows(operation, logits, target, axis, ignore_index, options), None
     if result is None:
         arguments, grad = _arguments.row_arguments(operation, logits, target, axis, ignore_index, *options)
         result = _kernels.loss_of_rows(operation, arguments)
-        logits, axis = arguments.logits, arguments.axis
+        logits, axis, weight = arguments.logits, arguments.axis, arguments.sample_weight
         if grad is not None and type(result) is not int:
             result = result[0], grad
     if type(result) is int:
-        raise _arguments.out_of_range(target, logits.shape[axis], ignore_index, result)  # type: ignore[union-attr]
+        raise _arguments.out_of_range(target, logits.shape[axis], ignore_index, result, weight)  # type: ignore[union-attr]
     return result

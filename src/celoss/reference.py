@@ -427,7 +427,7 @@ def binary_cross_entropy_with_grad(
         slope = _times(np.where(others == 0.0, 0.0, p * miss / others), loss)
         grad = power * (grad + focal_gamma * (miss_y - y) * slope)
         loss = _times(power, loss)
-    scale = Scale(np.ones_like(z), np.zeros(z.shape, np.bool_), reduction, normalizer, grad_output)
+    scale = Scale(np.ones_like(z), w == 0.0, reduction, normalizer, grad_output)
     return results(loss, grad, scale, logits, None, out)
 
 
@@ -467,7 +467,7 @@ def binary_brier_score_with_grad(
     loss = w * error**2
     # 2. σ' = σ (1 - σ)
     grad = 2.0 * w * error * p * miss
-    scale = Scale(np.ones_like(z), np.zeros(z.shape, np.bool_), reduction, normalizer, grad_output)
+    scale = Scale(np.ones_like(z), w == 0.0, reduction, normalizer, grad_output)
     return results(loss, grad, scale, logits, None, out)
 
 
@@ -487,5 +487,5 @@ def binary_zero_one_loss(
     """
     z, y, w = as_scores(logits, target, weight)
     loss = w * np.where(np.isnan(z), np.nan, np.abs((z > 0.0) - y))
-    scale = Scale(np.ones_like(z), np.zeros(z.shape, np.bool_), reduction, normalizer)
+    scale = Scale(np.ones_like(z), w == 0.0, reduction, normalizer)
     return reduced(loss, scale, logits)

@@ -113,7 +113,7 @@ template <class T> struct ScoreBlock {
     double focal_gamma;                            // losses times (1 - p of the label)^focal_gamma; without smoothing
     const double *weight, *pos_weight, *upstream;  // null: 1
     T *loss, *result;                              // null: not wanted; the result (a gradient, sigmoid) may be z
-    int bad_weight;                                // set where a weight is not finite and >= 0
+    int bad_value;  // set where a label that counts is not in [0, 1], a weight not finite, or a pos_weight not finite and >= 0
 };
 
 // ---- the table -------------------------------------------------------------------------------------------------------
@@ -196,9 +196,12 @@ struct BlockOpsTable {
     // How many of n targets differ from `value`.
     ptrdiff_t (*count_other_than_i64)(const int64_t* target, ptrdiff_t n, int64_t value);
     ptrdiff_t (*count_other_than_i32)(const int32_t* target, ptrdiff_t n, int64_t value);
-    // Targets, each read once: out_i = target_i, or -1 where that is ignore_index. Returns what was among them (TargetsSeen).
-    int (*read_targets_i64)(const int64_t* target, ptrdiff_t n, int64_t ignore_index, int64_t classes, int64_t* out);
-    int (*read_targets_i32)(const int32_t* target, ptrdiff_t n, int64_t ignore_index, int64_t classes, int64_t* out);
+    // Targets, each read once: out_i = target_i, or -1 where that is ignore_index or the row's weight 0 (no weights: null).
+    // Returns what was among them (TargetsSeen).
+    int (*read_targets_i64)(const int64_t* target, const double* sample_weight, ptrdiff_t n, int64_t ignore_index,
+                            int64_t classes, int64_t* out);
+    int (*read_targets_i32)(const int32_t* target, const double* sample_weight, ptrdiff_t n, int64_t ignore_index,
+                            int64_t classes, int64_t* out);
     // What n rows weigh in a mean: the sum of s_n w_t, but of those that are ignored. No targets: of s_n.
     double (*sum_of_weights)(ptrdiff_t n, const int64_t* targets, const RowOptions* options);
 };

@@ -203,8 +203,10 @@ template <class T, bool GRAD, bool UPSTREAM> double unweighted_cross_entropy(Sco
     const double scaled = b->factor * (double)Score<T>::per_unit;
     const Factor<T> common(scaled);
     LossSum<T> sum;
+    typename VectorOf<T>::M bad{};
     each_vector<T>(b->n, [&](ptrdiff_t i, int count) CELOSS_LAMBDA_INLINE {
         const V z = load_count(b->z + i, count), y = load_count(b->y + i, count), far = absolute(z), no = T(1) - y;
+        bad |= (y < 0) | (no < 0);
         const auto positive = z > 0;
         const V c = select(positive, no, y);
         const Score<T> score(z, scale);
@@ -222,6 +224,7 @@ template <class T, bool GRAD, bool UPSTREAM> double unweighted_cross_entropy(Sco
         if (count < lanes_of<T>()) loss = select(first_lanes<T>(count), loss, V{});
         sum.add(loss);
     });
+    b->bad_value = any_lane(bad);
     return sum.total();
 }
 
@@ -244,17 +247,13 @@ template <bool SQUARES> CELOSS_INLINE NumberScore<float> score_for_powers(F64 z,
 // Cross-entropy with a focal factor, beside the operations that it is one of.
 constexpr int BINARY_FOCAL = -1;
 
-// Weights of scores from `at` on, one a lane, or 1; whether one is not finite and >= 0.
-CELOSS_INLINE F64 load_weights(const double* at, M64* bad) {
-    if (!at) return F64{} + 1.0;
-    const F64 weight = load(at);
-    *bad |= ~((weight >= 0) & (weight < __builtin_inf()));
-    return weight;
-}
+// Numbers of scores from `at` on, one a lane, or 1.
+CELOSS_INLINE F64 load_or_one(const double* at) { return at ? load(at) : F64{} + 1.0; }
 
+// Loss and gradient but for what a weight of 0 leaves out.
 template <class T, int LOSS, bool GRAD>
-CELOSS_INLINE void weighted_loss(const NumberScore<T>& s, const ScoreBlock<T>* b, const double* w, const double* pos,
-                                 const double* upstream, F64* loss, F64* grad, M64* bad) {
+CELOSS_INLINE void loss_of_numbers(const NumberScore<T>& s, const ScoreBlock<T>* b, Number<T> weight, const double* pos,
+                                   const double* upstream, F64* loss, F64* grad) {
     typedef Number<T> N;
     const M64 positive = s.z > 0;
     const N y = number<T>(s.y);
@@ -264,13 +263,13 @@ CELOSS_INLINE void weighted_loss(const NumberScore<T>& s, const ScoreBlock<T>* b
         yes = multiply_add(yes, keep, add);
         no = multiply_add(no, keep, add);
     }
-    const N weight = number<T>(load_weights(w, bad)), p = select(positive, s.u, s.t), miss = select(positive, s.t, s.u);
+    const N p = select(positive, s.u, s.t), miss = select(positive, s.t, s.u);
     N up = number<T>(splat(b->factor));
     if (upstream) up = up * number<T>(load(upstream));
     if (LOSS == BINARY_CROSS_ENTROPY || LOSS == BINARY_FOCAL) {
         // l_n = w [pw y' softplus(-z) + (1 - y') softplus(z)], where 0 * inf counts 0;  dl_n/dz = w [(1 - y') p - pw y'
         // (1 - p)]
-        const N a1 = weight * (pos ? yes * number<T>(load_weights(pos, bad)) : yes), a0 = weight * no;
+        const N a1 = weight * (pos ? yes * number<T>(load(pos)) : yes), a0 = weight * no;
         const N against = select(positive, a0, a1);
         const N plain = sum_of((a0 + a1) * s.l, weighted(against, number<T>(absolute(s.z))));
         const N slope = a0 * p - a1 * miss;
@@ -298,6 +297,18 @@ CELOSS_INLINE void weighted_loss(const NumberScore<T>& s, const ScoreBlock<T>* b
         // l_n = w |[z > 0] - y|
         *loss = absolute(top_of(weight) * select(s.z == s.z, top_of(select(positive, no, yes)), s.z));
     }
+}
+
+template <class T, int LOSS, bool GRAD>
+CELOSS_INLINE void weighted_loss(const NumberScore<T>& s, const ScoreBlock<T>* b, const double* w, const double* pos,
+                                 const double* upstream, F64* loss, F64* grad, M64* bad) {
+    const F64 weight = load_or_one(w), positive = load_or_one(pos);
+    const M64 left_out = weight == 0.0;
+    *bad |= ~(absolute(weight) < __builtin_inf()) | ~((positive >= 0) & (positive < __builtin_inf()));
+    *bad |= ~left_out & ((s.y < 0) | (s.y > 1));
+    loss_of_numbers<T, LOSS, GRAD>(s, b, number<T>(weight), pos, upstream, loss, grad);
+    *loss = select(left_out, F64{}, *loss);
+    if (GRAD) *grad = select(left_out, F64{}, *grad);
 }
 
 template <class T, int LOSS, bool GRAD> double weighted_binary(ScoreBlock<T>* b) {
@@ -357,7 +368,7 @@ template <class T, int LOSS, bool GRAD> double weighted_binary(ScoreBlock<T>* b)
         }
         sum.add(sizeof(T) == 4 ? loss[0] + loss[1] : loss[0]);
     });
-    b->bad_weight = any_lane(bad);
+    b->bad_value = any_lane(bad);
     return sum.total();
 }
 

@@ -14,11 +14,15 @@ template <class I> ptrdiff_t count_other_than(const I* target, ptrdiff_t n, int6
     return count;
 }
 
-template <class I> int read_targets(const I* target, ptrdiff_t n, int64_t ignore_index, int64_t classes, int64_t* out) {
+template <class I>
+int read_targets(const I* target, const double* sample_weight, ptrdiff_t n, int64_t ignore_index, int64_t classes,
+                 int64_t* out) {
     int64_t kept = 0, ignored = 0, outside = 0;
     // The array may change under the call: this is the only look at it.
     for (ptrdiff_t i = 0; i < n; ++i) out[i] = (int64_t)target[i];
     keep_in_memory();
+    if (sample_weight)
+        for (ptrdiff_t i = 0; i < n; ++i) out[i] = sample_weight[i] == 0 ? ignore_index : out[i];
     for (ptrdiff_t i = 0; i < n; ++i) {
         const int64_t t = out[i], is_ignored = -(int64_t)(t == ignore_index);
         const int64_t is_outside = -(int64_t)((uint64_t)t >= (uint64_t)classes) & ~is_ignored;

@@ -29,7 +29,7 @@ template <class T> void zero_one(ptrdiff_t n, const Tile<T>* q, const RowOptions
         if (o->probabilities) loss = load(r->loss + i) * s;
         else loss = select(found != load_classes(r->targets + i), s, F64{});
         loss = select(found < 0, F64{} + (double)__builtin_nanf(""), loss);
-        store(r->loss + i, select(ignored_rows(r->targets, i), F64{}, loss));
+        store(r->loss + i, select(ignored_rows(r->targets, i) | (s == 0.0), F64{}, loss));
     }
 }
 
