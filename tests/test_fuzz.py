@@ -25,7 +25,7 @@ BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 FLOATS = [np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.float16), BFLOAT16]
 INTEGERS = [np.dtype(code) for code in "bBhHiIqQ"]
 
-ACTIVATIONS = [name for name, function in FUNCTIONS.items() if not function.is_loss]
+ACTIVATIONS = [name for name, function in FUNCTIONS.items() if function.kind.startswith("activation")]
 OF_ROWS = [name for name, function in FUNCTIONS.items() if function.kind == "rows"]
 OF_SCORES = [name for name, function in FUNCTIONS.items() if function.kind == "scores"]
 

@@ -2,7 +2,7 @@
 
 from celoss import reference
 from celoss._config import __version__, get_num_threads, set_num_threads, show_config
-from celoss.activations import log_sigmoid, log_softmax, logsumexp, sigmoid, softmax
+from celoss.activations import log_sigmoid, log_softmax, log_softmax_vjp, logsumexp, sigmoid, softmax, softmax_vjp
 from celoss.binary_losses import (
     binary_brier_score,
     binary_brier_score_with_grad,
@@ -29,11 +29,13 @@ __all__ = [
     "get_num_threads",
     "log_sigmoid",
     "log_softmax",
+    "log_softmax_vjp",
     "logsumexp",
     "reference",
     "set_num_threads",
     "show_config",
     "sigmoid",
     "softmax",
+    "softmax_vjp",
     "zero_one_loss",
 ]

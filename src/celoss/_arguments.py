@@ -458,16 +458,29 @@ def row_arguments(
     return arguments, grad
 
 
-def activation_arguments(x: Any, axis: Any, out: Any, of_rows: bool = True) -> tuple[Array, int, int, Array]:
+def activation_arguments(
+    x: Any, axis: Any, out: Any, of_rows: bool = True, name: str = "x"
+) -> tuple[Array, int, int, Array]:
     """Scores, their storage, the class axis (only where there are rows), and the array for the result in the user's dtype."""
-    given = as_array(x, "x")
-    array, storage = as_logits(given, "x")
+    given = as_array(x, name)
+    array, storage = as_logits(given, name)
     if of_rows:
-        axis = as_axis(axis, array.ndim, "x")
+        axis = as_axis(axis, array.ndim, name)
         if array.shape[axis] == 0 and np.prod(array.shape[:axis] + array.shape[axis + 1 :], dtype=np.int64) > 0:
-            raise ValueError(f"x of shape {array.shape} has no class along axis {axis}")
-    result = np.empty(array.shape, array.dtype) if out is None else as_out(out, array, given, {}, "x")
+            raise ValueError(f"{name} of shape {array.shape} has no class along axis {axis}")
+    result = np.empty(array.shape, array.dtype) if out is None else as_out(out, array, given, {}, name)
     return array, storage, axis, result
+
+
+def upstream_of_each(grad_output: Any, like: Array, name: str, out: Any) -> tuple[Array, int]:
+    """An upstream gradient with a number for each of the array `like`, and how it is stored. `out` may be it, or apart."""
+    given = as_array(grad_output, "grad_output")
+    array, storage = as_logits(given, "grad_output")
+    if array.shape != like.shape:
+        raise ValueError(f"grad_output has shape {array.shape}; expected the shape {like.shape} of {name}")
+    if out is not None and out is not given and _overlap(out, given) and not _same_elements(out, given):
+        raise ValueError("out overlaps grad_output partly; pass grad_output itself, or an array apart from it")
+    return as_bits(array, storage), storage
 
 
 class ScoreArguments(NamedTuple):

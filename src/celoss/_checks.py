@@ -44,7 +44,7 @@ class Function(NamedTuple):
     """A public function. For a loss with a gradient the list has a second line, `<name>_with_grad`."""
 
     name: str
-    kind: str  # "rows", "scores", "activation of rows" or "activation of scores"
+    kind: str  # "rows", "scores", "activation of rows", "activation of scores" or "back of rows"
     options: Mapping[str, Option]
     gradient: bool = False
 
@@ -54,7 +54,7 @@ class Function(NamedTuple):
 
     @property
     def is_loss(self) -> bool:
-        return not self.kind.startswith("activation")
+        return self.kind in ("rows", "scores")
 
     def takes(self, names: Collection[str], hard: bool) -> bool:
         """Whether these options go together, and with a target of this form."""
@@ -96,6 +96,8 @@ _TABLE = (
     Function("softmax", "activation of rows", AXIS | OUT),
     Function("log_softmax", "activation of rows", AXIS | OUT),
     Function("logsumexp", "activation of rows", AXIS | {"keepdims": Option(lambda a: True)}),
+    Function("softmax_vjp", "back of rows", AXIS | OUT),
+    Function("log_softmax_vjp", "back of rows", AXIS | OUT),
     Function("sigmoid", "activation of scores", OUT),
     Function("log_sigmoid", "activation of scores", OUT),
 )
@@ -149,14 +151,18 @@ def examples(name: str, arrays: Arrays, *, singly: bool = False) -> Iterator[Exa
     forms: tuple[tuple[str, ...], ...] = ((),)
     if function.is_loss:
         forms = ("indices" if function.of_rows else "labels",), ("probabilities",)
+    elif function.kind == "back of rows":
+        forms = (("upstream",),)
     for form in forms:
         for names in _choices(name, "probabilities" not in form, singly):
             a = _classes_first(arrays) if "axis" in names else arrays
             given = {option: function.options[option].example(a) for option in function.options if option in names}
             if "out" in function.options and a.out is not None:
                 given["out"] = a.out
-            cancels = "probabilities" in form or any(function.options[option].cancels for option in names)
-            yield Example(name, ", ".join([name, *form, *given]), tuple(getattr(a, f) for f in ("logits", *form)), given, cancels)
+            cancels = not {"probabilities", "upstream"}.isdisjoint(form) or any(function.options[option].cancels for option in names)
+            # What is carried back starts from a result, which is at most 1, or its logarithm; its gradient may be anything.
+            fields = ("probabilities", "logits") if form == ("upstream",) else ("logits", *form)
+            yield Example(name, ", ".join([name, *form, *given]), tuple(getattr(a, f) for f in fields), given, cancels)
 
 
 @cache  # tests ask for some thousand arrays

@@ -383,8 +383,8 @@ def inner_dimensions(arrays, int axis):
 
 # ---- activations of rows -------------------------------------------------------------------------------------------------------
 
-def plain_activation_of_rows(int operation, x, out):
-    """`activation_of_rows` along the last axis of a plain array, with nothing to check; None where anything is unusual."""
+def plain_activation_of_rows(int operation, x, out, upstream=None):
+    """`activation_of_rows` along the last axis of plain arrays, with nothing to check; None where anything is unusual."""
     cdef LossCall call
     cdef Call* c = &call.rows
     cdef cnp.ndarray a, row_result
@@ -406,17 +406,24 @@ def plain_activation_of_rows(int operation, x, out):
         if result is None:
             return None
         set_plain_layout(&c.g, <cnp.ndarray>result, c.classes)
+    if upstream is not None:
+        if (not is_plain_scores(upstream) or not same_shape(<cnp.ndarray>upstream, a)
+                or not (upstream is out or apart(<cnp.ndarray>upstream, <cnp.ndarray>result))):
+            return None
+        c.options.probabilities = True
+        set_plain_layout(&c.q, <cnp.ndarray>upstream, c.classes)
     run_unlocked(run_loss, &call, c.rows * c.classes, 0)
     return result
 
 
-def activation_of_rows(int operation, cnp.ndarray x, int storage, int axis, cnp.ndarray out, cnp.ndarray row_result):
-    """A result for each score into `out`, or for each row into `row_result` (contiguous)."""
+def activation_of_rows(int operation, cnp.ndarray x, int storage, int axis, cnp.ndarray out, cnp.ndarray row_result,
+                       cnp.ndarray upstream=None, int upstream_storage=0):
+    """A result for each score into `out`, or for each row into `row_result` (contiguous); `upstream` is a vjp's."""
     cdef LossCall call
     cdef Call* c = &call.rows
     if x.size == 0:
         return
-    keep = begin_with_layouts(&call, operation, axis, x, storage, out, None, 0)
+    keep = begin_with_layouts(&call, operation, axis, x, storage, out, upstream, upstream_storage)
     if row_result is not None:
         c.row_loss = <char*>cnp.PyArray_DATA(row_result)
         c.row_loss_size = <int>row_result.itemsize

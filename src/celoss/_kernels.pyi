@@ -10,6 +10,8 @@ class Operation(IntEnum):
     SOFTMAX = 3
     LOG_SOFTMAX = 4
     LOGSUMEXP = 5
+    SOFTMAX_VJP = 6
+    LOG_SOFTMAX_VJP = 7
 
 class ScoreOperation(IntEnum):
     BINARY_CROSS_ENTROPY = 0
@@ -36,7 +38,7 @@ def plain_loss_of_rows(
     operation: int, logits: Any, target: Any, axis: Any, ignore_index: Any, options: tuple[Any, ...]
 ) -> Any: ...
 def loss_of_rows(operation: int, arguments: Any) -> Any: ...
-def plain_activation_of_rows(operation: int, x: Any, out: Any) -> NDArray[Any] | None: ...
+def plain_activation_of_rows(operation: int, x: Any, out: Any, upstream: Any = None) -> NDArray[Any] | None: ...
 def activation_of_rows(
     operation: int,
     x: NDArray[Any],
@@ -44,6 +46,8 @@ def activation_of_rows(
     axis: int,
     out: NDArray[Any] | None,
     row_result: NDArray[Any] | None,
+    upstream: NDArray[Any] | None = None,
+    upstream_storage: int = 0,
 ) -> None: ...
 def inner_dimensions(arrays: list[NDArray[Any]], axis: int) -> int: ...
 def plain_loss_of_scores(

@@ -245,6 +245,23 @@ cdef void logsumexp_rows(Call* c, Py_ssize_t n, const Workplace[real]* at, Rows[
         ops.logsumexp(at.x.rows, r)
 
 
+cdef void softmax_vjp_rows(Call* c, Py_ssize_t n, const Workplace[real]* at, Rows[real]* r, int steps) noexcept nogil:
+    """Of probabilities x and their upstream gradient, which stands where other operations have probabilities as targets."""
+    cdef const BlockOps[real]* ops = ops_of(r)
+    if steps & EXP_SUM:
+        ops.softmax_vjp_sums(&at.x, &at.q, r)
+    if steps & RESULT:
+        ops.softmax_vjp(&at.x, &at.q, &at.g, r)
+
+
+cdef void log_softmax_vjp_rows(Call* c, Py_ssize_t n, const Workplace[real]* at, Rows[real]* r, int steps) noexcept nogil:
+    cdef const BlockOps[real]* ops = ops_of(r)
+    if steps & EXP_SUM:
+        ops.log_softmax_vjp_sums(&at.x, &at.q, r)
+    if steps & RESULT:
+        ops.log_softmax_vjp(&at.x, &at.q, &at.g, r)
+
+
 cdef void brier_rows(Call* c, Py_ssize_t n, const Workplace[real]* at, Rows[real]* r, int steps) noexcept nogil:
     cdef const BlockOps[real]* ops = ops_of(r)
     cdef RowOptions options = options_of_rows(c, n, 0)
@@ -266,9 +283,11 @@ cpdef enum Operation:
     SOFTMAX = 3
     LOG_SOFTMAX = 4
     LOGSUMEXP = 5
+    SOFTMAX_VJP = 6
+    LOG_SOFTMAX_VJP = 7
 
 
-cdef RowOperation operations[6]
+cdef RowOperation operations[8]
 
 
 cdef void add(Operation operation, PassesOfFloats floats, PassesOfDoubles doubles, Py_ssize_t most_lane_classes, bint in_pieces,
@@ -285,6 +304,8 @@ cdef void fill_operations() noexcept nogil:
     add(SOFTMAX, softmax_rows[float], softmax_rows[double], ROWS_AS_LANES, True, True, False, 0, False)
     add(LOG_SOFTMAX, log_softmax_rows[float], log_softmax_rows[double], ROWS_AS_LANES, True, False, False, 0, False)
     add(LOGSUMEXP, logsumexp_rows[float], logsumexp_rows[double], ROWS_AS_LANES_OF_SUMS, True, False, True, 0, False)
+    add(SOFTMAX_VJP, softmax_vjp_rows[float], softmax_vjp_rows[double], ROWS_AS_LANES, True, False, False, 0, False)
+    add(LOG_SOFTMAX_VJP, log_softmax_vjp_rows[float], log_softmax_vjp_rows[double], ROWS_AS_LANES, True, False, False, 0, False)
 
 
 fill_operations()
@@ -340,7 +361,9 @@ cdef void run_stretch(Call* c, Py_ssize_t n, Py_ssize_t outer, Py_ssize_t inner,
     at.x = tile_at(memory, rows, c.classes, c.rows_as_lanes)
     at.g = at.x
     at.q = tile_at(memory + numbers, rows, c.classes, c.rows_as_lanes)
-    if c.options.probabilities:
+    if c.options.probabilities and not c.rows_as_lanes and is_direct(c.q, memory):
+        work_in_place(c.q, outer, inner, 0, &at.q)
+    elif c.options.probabilities:
         matrix = matrix_at(c.q, outer, inner, 0)
         ops.load_tile(&matrix, &at.q)
     at.ahead = 0

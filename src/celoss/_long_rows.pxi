@@ -56,7 +56,9 @@ cdef void run_piece(const LongRows* job, Py_ssize_t block, Rows[real]* r) noexce
     at.out = at.g
     if job.steps & EXP_SUM and not job.steps & RESULT and not job.stored:
         at.g.at = NULL
-    if c.options.probabilities and job.steps != MAXIMUM:
+    if c.options.probabilities and is_direct(c.q, memory):
+        work_in_place(c.q, n // c.inner_rows, n % c.inner_rows, first, &at.q)
+    elif c.options.probabilities and job.steps != MAXIMUM:
         matrix = piece_at(c.q, c, n, first)
         ops.load_tile(&matrix, &at.q)
 

@@ -52,9 +52,11 @@ __all__ = [
     "cross_entropy_with_grad",
     "log_sigmoid",
     "log_softmax",
+    "log_softmax_vjp",
     "logsumexp",
     "sigmoid",
     "softmax",
+    "softmax_vjp",
     "zero_one_loss",
 ]
 
@@ -185,6 +187,24 @@ def logsumexp(x: npt.ArrayLike, *, axis: int = -1, keepdims: bool = False) -> Ar
     lse = np.where(np.isinf(largest), largest, m + np.log1p(r))
     lse = np.moveaxis(lse, -1, axis) if keepdims else lse[..., 0]
     return lse.astype(loss_dtype(x))
+
+
+@np.errstate(all="ignore")
+def softmax_vjp(p: npt.ArrayLike, grad_output: npt.ArrayLike, *, axis: int = -1, out: Array | None = None) -> Array:
+    """Back through softmax: p_k (g_k - Σ_c p_c g_c), with p its result and g the gradient with respect to it."""
+    p, g = as_floating(p, "p"), as_floating(grad_output, "grad_output")
+    rows, upstream = class_axis_last(p, axis), class_axis_last(g, axis)
+    back = rows * (upstream - np.sum(rows * upstream, axis=-1, keepdims=True))
+    return rounded(np.moveaxis(back, -1, axis), p, out)
+
+
+@np.errstate(all="ignore")
+def log_softmax_vjp(log_p: npt.ArrayLike, grad_output: npt.ArrayLike, *, axis: int = -1, out: Array | None = None) -> Array:
+    """Back through log_softmax: g_k - exp(log p_k) Σ_c g_c."""
+    log_p, g = as_floating(log_p, "log_p"), as_floating(grad_output, "grad_output")
+    rows, upstream = class_axis_last(log_p, axis), class_axis_last(g, axis)
+    back = upstream - np.exp(rows) * np.sum(upstream, axis=-1, keepdims=True)
+    return rounded(np.moveaxis(back, -1, axis), log_p, out)
 
 
 @np.errstate(all="ignore")

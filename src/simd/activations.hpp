@@ -2,8 +2,11 @@
 #pragma once
 
 #include "contract.h"
+#include "exp_log.hpp"
 #include "gradient.hpp"
 #include "layout.hpp"
+#include "number.hpp"
+#include "row_groups.hpp"
 #include "vector.hpp"
 
 namespace {
@@ -61,6 +64,44 @@ template <class T> void infinite_sums(const Tile<T>* x, Rows<T>* r) {
 template <class T> void logsumexp(ptrdiff_t n, Rows<T>* r) {
     for (ptrdiff_t i = 0; i < n; ++i)
         if (r->maximum[i] - r->maximum[i] == 0) r->loss[i] = (double)r->maximum[i] + r->log_sum.high[i];
+}
+
+// ---- back through softmax, or (LOG) through its logarithm, from the result x and the upstream gradient q -----------------
+
+template <class T, bool LOG> void vjp_sums(const Tile<T>* x, const Tile<T>* q, Rows<T>* r) {
+    each_group<T>(x, nullptr, [&](auto rows) CELOSS_LAMBDA_INLINE {
+        const T *from = x->at + rows.row * x->row_stride, *upstream = q->at + rows.row * q->row_stride;
+        const ptrdiff_t from_stride = rows.stride(x->class_stride), upstream_stride = rows.stride(q->class_stride);
+        Sum<T> sum;
+        rows.each(x->classes, [&](ptrdiff_t j, int count) CELOSS_LAMBDA_INLINE {
+            const Number<T> u = number<T>(load_wide(upstream + j * upstream_stride, count));
+            sum.add(LOG ? u : number<T>(load_wide(from + j * from_stride, count)) * u);
+        });
+        rows.put_sum(sum.total(), r->rest);
+    });
+}
+
+// Logarithms of probabilities are at most 0; beyond what an exponential of float64 can be it is infinite.
+template <class N> CELOSS_INLINE N exp_of_any(F64 x) {
+    const N e = exp_of(N(select(x > 600.0, F64{} + 600.0, x)));
+    return select(x > 600.0, N(F64{} + __builtin_inf()), e);
+}
+
+template <class T, bool LOG> void vjp(const Tile<T>* x, const Tile<T>* q, const Tile<T>* g, const Rows<T>* r) {
+    typedef Number<T> N;
+    each_group<T>(x, nullptr, [&](auto rows) CELOSS_LAMBDA_INLINE {
+        const T *from = x->at + rows.row * x->row_stride, *upstream = q->at + rows.row * q->row_stride;
+        T* to = g->at + rows.row * g->row_stride;
+        const ptrdiff_t from_stride = rows.stride(x->class_stride), upstream_stride = rows.stride(q->class_stride),
+                        to_stride = rows.stride(g->class_stride);
+        const N sum = rows.own(r->rest), scaled = sum * number<T>(F64{} + 1 / unit_of_exp<T>());
+        rows.each(x->classes, [&](ptrdiff_t j, int count) CELOSS_LAMBDA_INLINE {
+            const F64 v = load_wide(from + j * from_stride, count);
+            const N u = number<T>(load_wide(upstream + j * upstream_stride, count));
+            const N back = LOG ? u - exp_of_any<N>(v) * scaled : number<T>(v) * (u - sum);
+            store_wide(to + j * to_stride, count, rounded(back));
+        });
+    });
 }
 
 }  // namespace

@@ -168,6 +168,13 @@ template <class T> struct BlockOps {
     // that maximum, or NaN where there is one in the row.
     void (*infinite_sums)(const Tile<T>* x, Rows<T>* rows);
 
+    // Back through the two, from their result x and the upstream gradient q: rest_i = the sum of x_ij q_ij, or of q_ij; and
+    // g_ij = x_ij (q_ij - rest_i), or q_ij - exp(x_ij) rest_i. g may be x or q.
+    void (*softmax_vjp_sums)(const Tile<T>* x, const Tile<T>* q, Rows<T>* rows);
+    void (*softmax_vjp)(const Tile<T>* x, const Tile<T>* q, const Tile<T>* g, const Rows<T>* rows);
+    void (*log_softmax_vjp_sums)(const Tile<T>* x, const Tile<T>* q, Rows<T>* rows);
+    void (*log_softmax_vjp)(const Tile<T>* x, const Tile<T>* q, const Tile<T>* g, const Rows<T>* rows);
+
     // Losses of rows whose argmax is known: the classification error; the Brier score, with gradients in g (nowhere if
     // null; may be x). e: room for exponentials in float64, and for float64 as much again for their rounding errors.
     void (*zero_one)(ptrdiff_t n, const Tile<T>* q, const RowOptions* options, Rows<T>* rows);
