@@ -184,9 +184,11 @@ template <class T> T* numbers(Guarded& memory, ptrdiff_t n, Values values) {
 
 // ---- the passes of an operation, over one tile -------------------------------------------------------------------------
 
+// Back through an activation: its upstream gradient stands where others have probabilities.
+bool is_vjp(int operation) { return operation == OF_KERNELS(e, SOFTMAX_VJP) || operation == OF_KERNELS(e, LOG_SOFTMAX_VJP); }
 bool is_activation(int operation) {
     return operation == OF_KERNELS(e, SOFTMAX) || operation == OF_KERNELS(e, LOG_SOFTMAX) ||
-           operation == OF_KERNELS(e, LOGSUMEXP);
+           operation == OF_KERNELS(e, LOGSUMEXP) || is_vjp(operation);
 }
 // A number for each row, and nothing for each logit.
 bool has_no_result(int operation) { return operation == OF_KERNELS(e, ZERO_ONE) || operation == OF_KERNELS(e, LOGSUMEXP); }
@@ -224,7 +226,8 @@ bool is_call(int operation, const Choice& choice) {
     if (has_no_result(operation) && choice.result != Choice::NO_RESULT) return false;
     if (choice.one_step_at_a_time && !does.in_pieces) return false;
     if (is_activation(operation))
-        return choice.targets == Choice::NO_TARGETS && !choice.class_weight && !choice.smoothing && !choice.row_options;
+        return choice.targets == (is_vjp(operation) ? Choice::PROBABILITIES : Choice::NO_TARGETS) && !choice.class_weight &&
+               !choice.smoothing && !choice.row_options;
     return choice.targets != Choice::NO_TARGETS || does.in_pieces;  // a piece of a long row has no targets
 }
 
@@ -411,6 +414,7 @@ void run_call(int operation, ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t classes
     // A target out of range is found, wherever it is.
     const ptrdiff_t bad = draws.below(rows);
     c->ignore_all = false;
+    if (c->options.sample_weight) ((double*)c->options.sample_weight)[bad] = 1;  // a weight of 0 would leave it out
     if (c->target_size == 8) ((int64_t*)c->target)[bad] = classes;
     else ((int32_t*)c->target)[bad] = -1;
     if (!OF_KERNELS(f, run_loss)(&call, threads, &loss) || c->bad_row.load() < 0)
@@ -422,7 +426,9 @@ void run_calls(ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t classes, int times, i
     for (int operation = 0; operation < OPERATIONS; ++operation)
         for (int i = 0; i < times;) {
             Choice choice = choice_of((int)draws.below(Choice::ALL));
-            if (is_activation(operation)) choice = {Choice::NO_TARGETS, choice.result, false, false, false, false};
+            if (is_activation(operation))
+                choice = {
+                    is_vjp(operation) ? Choice::PROBABILITIES : Choice::NO_TARGETS, choice.result, false, false, false, false};
             choice.one_step_at_a_time = false;
             // Only a piece has neither probabilities nor targets.
             if (!is_call(operation, choice) || (!is_activation(operation) && choice.targets == Choice::NO_TARGETS)) continue;
@@ -481,7 +487,7 @@ void run_score_call(ptrdiff_t outer, ptrdiff_t inner, int threads) {
         else if (draws.one_of(2)) s.focal_gamma = 2;
     }
     double loss = 0;
-    if (!OF_KERNELS(f, run_scores)(&s, threads, &loss) || s.bad_weight.load()) fail("run_scores: a bad weight, or no memory");
+    if (!OF_KERNELS(f, run_scores)(&s, threads, &loss) || s.bad_value.load()) fail("run_scores: a bad value, or no memory");
     ++calls;
 }
 
@@ -513,7 +519,7 @@ template <class T> void run_scores(const BlockOps<T>& ops, ptrdiff_t n) {
                                    0};
             ops.scores(&block);
             ++calls;
-            if (block.bad_weight) fail("scores: a bad weight");
+            if (block.bad_value) fail("scores: a bad value");
         }
 }
 
@@ -557,13 +563,15 @@ void run_copies(const BlockOps<T>& ops, int storage, ptrdiff_t rows, ptrdiff_t c
 void run_targets(const BlockOpsTable* table, ptrdiff_t n) {
     int64_t* out = for_g.room<int64_t>(n);
     const int64_t* wide = for_x.room<int64_t>(n, [](ptrdiff_t i) { return (int64_t)(i % 10); });
+    const double* weight = numbers<double>(for_sample_weight, n, share);
     const int32_t* narrow = for_q.room<int32_t>(n, [](ptrdiff_t i) { return (int32_t)(i % 10); });
     for (int64_t value : {(int64_t)3, (int64_t)-100, INT64_MIN, INT64_MAX}) {
         table->count_other_than_i64(wide, n, value);
         table->count_other_than_i32(narrow, n, value);
-        const int seen = table->read_targets_i64(wide, n, value, 10, out) | table->read_targets_i32(narrow, n, value, 10, out);
+        const int seen = table->read_targets_i64(wide, nullptr, n, value, 10, out) |
+                         table->read_targets_i32(narrow, weight, n, value, 10, out);
         if (seen & SEEN_OUT_OF_RANGE) fail("read_targets: a target out of range is none");
-        if (n > 9 && !(table->read_targets_i64(wide, n, value, 9, out) & SEEN_OUT_OF_RANGE))
+        if (n > 9 && !(table->read_targets_i64(wide, nullptr, n, value, 9, out) & SEEN_OUT_OF_RANGE))
             fail("read_targets: a target out of range was not found");
         calls += 5;
     }
