@@ -37,7 +37,9 @@ def test_every_option(name):
     assert [(p.name, p.kind, p.default) for p in here.values()] == [(p.name, p.kind, p.default) for p in there.values()]
     assert function.gradient == (f"{name.removesuffix('_with_grad')}_with_grad" in FUNCTIONS)
     criterion = getattr(celoss, f"{name.title().replace('_', '')}Loss", None)
-    assert criterion is None or keywords(criterion) == set(function.options)
+    if criterion is not None:  # defaults too: its repr goes by the function's
+        assert [*inspect.signature(criterion).parameters.values()] == [p for p in here.values() if p.kind is p.KEYWORD_ONLY]
+        assert keywords(criterion) == set(criterion().options)
 
 
 A = _checks.arrays(np.random.default_rng(0).standard_normal((20, 5)).astype(np.float32))

@@ -114,10 +114,7 @@ def as_bits(array: Array, storage: int) -> Array:
 
 def as_axis(axis: Any, ndim: int, name: str = "logits") -> int:
     """The class axis, counted from the front."""
-    try:
-        number = operator.index(axis)
-    except TypeError:
-        raise TypeError(f"axis must be an integer, got {axis!r}") from None
+    number = _as_integer(axis, "axis")
     if ndim == 0:
         raise ValueError(f"{name} has no dimension; expected at least one, the classes")
     if not -ndim <= number < ndim:
@@ -205,12 +202,14 @@ def _item(name: str, where: tuple[Any, ...]) -> str:
     return f"{name}[{', '.join(str(int(i)) for i in where)}]" if where else name
 
 
-def as_class_weight(weight: ArrayLike | None, classes: int) -> NDArray[np.float64] | None:
+def as_class_weight(weight: ArrayLike | None, classes: int | None) -> NDArray[np.float64] | None:
+    """Contiguous float64, a weight for each class. `classes`: how many, or None for any number."""
     if weight is None:
         return None
     array = _as_weights(weight, "weight")
-    if array.shape != (classes,):
-        raise ValueError(f"weight has shape {array.shape}; expected ({classes},), one weight for each class")
+    if array.ndim != 1 or classes not in (None, array.size):
+        expected = "C" if classes is None else classes
+        raise ValueError(f"weight has shape {array.shape}; expected ({expected},), one weight for each class")
     return np.ascontiguousarray(array)
 
 
@@ -320,10 +319,14 @@ def _as_indices(array: Array, classes: int, ignore_index: int) -> tuple[Array, i
 
 
 def as_ignore_index(ignore_index: Any) -> int:
+    return _as_integer(ignore_index, "ignore_index")
+
+
+def _as_integer(value: Any, name: str) -> int:
     try:
-        return operator.index(ignore_index)
+        return operator.index(value)
     except TypeError:
-        raise TypeError(f"ignore_index must be an integer, got {ignore_index!r}") from None
+        raise TypeError(f"{name} must be an integer, got {value!r}") from None
 
 
 def out_of_range(
@@ -609,3 +612,55 @@ def score_arguments(
         n_threads=as_n_threads(n_threads),
     )
     return arguments, grad
+
+
+# ---- options before there are arrays ----
+#
+# What a loss object can know when it is made, by the functions that the call goes through, and so with their messages. The
+# parameters have no defaults: an option that an object has and that is not checked here is an error in its first test.
+
+
+def check_row_options(
+    *,
+    axis: Any,
+    weight: Any,
+    sample_weight: Any,
+    ignore_index: Any,
+    label_smoothing: Any,
+    focal_gamma: Any,
+    reduction: Any,
+    normalizer: Any,
+    n_threads: Any,
+) -> None:
+    """Check what can be checked of the options of a loss of rows without logits and target."""
+    _as_integer(axis, "axis")
+    as_reduction(reduction)
+    as_ignore_index(ignore_index)
+    as_class_weight(weight, None)
+    if sample_weight is not None:
+        _as_weights(sample_weight, "sample_weight")
+    as_label_smoothing(label_smoothing)
+    as_focal_gamma(focal_gamma, label_smoothing)
+    as_normalizer(normalizer)
+    as_n_threads(n_threads)
+
+
+def check_score_options(
+    *,
+    weight: Any,
+    pos_weight: Any,
+    label_smoothing: Any,
+    focal_gamma: Any,
+    reduction: Any,
+    normalizer: Any,
+    n_threads: Any,
+) -> None:
+    """Check what can be checked of the options of a loss of scores without logits and target."""
+    as_reduction(reduction)
+    for value, name in ((weight, "weight"), (pos_weight, "pos_weight")):
+        if value is not None:
+            _as_weights(value, name)
+    as_label_smoothing(label_smoothing)
+    as_focal_gamma(focal_gamma, label_smoothing)
+    as_normalizer(normalizer)
+    as_n_threads(n_threads)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -9,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from celoss import binary_losses, losses
-from celoss._arguments import REDUCTIONS, as_array, as_logits, as_upstream
+from celoss._arguments import REDUCTIONS, as_array, as_logits, as_upstream, check_row_options, check_score_options
 
 __all__ = ["BinaryCrossEntropyLoss", "CrossEntropyLoss"]
 
@@ -23,11 +24,20 @@ class CrossEntropyLoss:
     Parameters
     ----------
     axis, weight, sample_weight, ignore_index, label_smoothing, focal_gamma, reduction, normalizer, n_threads
-        As for `cross_entropy`. They are checked in each call, against its arrays.
+        As for `cross_entropy`, and the same errors. What can be known of them without logits is checked here, the rest in
+        the call. Each can be given in a call too, for that call.
 
     See Also
     --------
     cross_entropy_with_grad : The function behind it.
+
+    Notes
+    -----
+    Weights are kept as they are given, not copied: what changes in such an array later counts from the next call, which
+    checks it again. Pass a copy where that is not wanted.
+
+    Pickles and copies carry the options alone, and begin without a buffer and a gradient. ``copy.copy`` shares the arrays of
+    weights with the original; ``copy.deepcopy`` and pickles have their own.
 
     Examples
     --------
@@ -38,6 +48,13 @@ class CrossEntropyLoss:
     1.386294
     >>> criterion.backward().tolist()
     [[-0.375, 0.125, 0.125, 0.125], [0.125, 0.125, 0.125, -0.375]]
+
+    In this call the first sample counts three times as much:
+
+    >>> round(criterion(np.zeros((2, 4), np.float32), np.array([0, 3]), sample_weight=[3, 1]), 6)
+    1.386294
+    >>> criterion.backward().tolist()
+    [[-0.5625, 0.1875, 0.1875, 0.1875], [0.0625, 0.0625, 0.0625, -0.1875]]
     """
 
     def __init__(
@@ -64,27 +81,40 @@ class CrossEntropyLoss:
             "normalizer": normalizer,
             "n_threads": n_threads,
         }
-        self._buffer: NDArray[Any] | None = None
-        self._grad: NDArray[Any] | None = None
+        check_row_options(**self.options)
+
+    # What a call leaves behind. None is on the class, where copies find it too: their __init__ does not run.
+    _buffer: NDArray[Any] | None = None
+    _grad: NDArray[Any] | None = None
+    _last: dict[str, Any] | None = None  # the options that `_grad` was made with, as far as `backward` asks for them
 
     _loss_with_grad: ClassVar[Callable[..., tuple[float | NDArray[Any], NDArray[Any]]]] = staticmethod(
         losses.cross_entropy_with_grad
     )
 
-    def _class_axis(self, ndim: int) -> int | None:
-        """The axis that the loss's shape lacks, counted from the front."""
-        return int(self.options["axis"]) % ndim
-
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self.options.items())})"
+        """The call that makes such an object: the options that differ from the function's defaults."""
+        parameters = inspect.signature(self._loss_with_grad).parameters
+        defaults = {name: parameters[name].default for name in self.options}
+        # Where the default is None the option may be an array, which compares element by element.
+        given = {k: v for k, v in self.options.items() if (v is not None if defaults[k] is None else v != defaults[k])}
+        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in given.items())})"
 
-    def __call__(self, logits: ArrayLike, target: ArrayLike) -> float | NDArray[Any]:
+    def __getstate__(self) -> dict[str, Any]:
+        """The options, and what a subclass has added. The buffer stays: two objects that write to one would mix gradients."""
+        state = {name: value for name, value in vars(self).items() if name not in ("_buffer", "_grad", "_last")}
+        return {**state, "options": dict(self.options)}
+
+    def __call__(self, logits: ArrayLike, target: ArrayLike, **options: Any) -> float | NDArray[Any]:
         """Return the loss of `logits` against `target`; the gradient is computed along with it.
 
         Parameters
         ----------
         logits, target
             As for `cross_entropy`, or `binary_cross_entropy`.
+        **options
+            Any of the object's options, in place of the object's own for this call and its gradient; None, too, where that
+            is the default. The object's own stay what they are.
 
         Returns
         -------
@@ -94,16 +124,25 @@ class CrossEntropyLoss:
         Raises
         ------
         TypeError, ValueError, IndexError
-            As that function does. There is no gradient then.
+            As that function does; TypeError also for an option that the object does not have. There is no gradient then.
         """
         self._grad = None
-        array = as_array(logits, "logits")
+        chosen = self._last = self.options
+        if options:
+            for name in options:
+                if name not in chosen:  # above all out and grad_output, which the function would take
+                    raise TypeError(f"{type(self).__name__}.__call__() got an unexpected keyword argument {name!r}")
+            chosen = {**chosen, **options}
+            self._last = {name: chosen[name] for name in ("axis", "reduction") if name in chosen}  # keeps no array alive
+        # The test that `as_array` begins with: a function less in the plain call.
+        array: NDArray[Any] = logits if type(logits) is np.ndarray else as_array(logits, "logits")
         buffer = self._buffer
         if buffer is None or buffer.shape != array.shape or buffer.dtype != array.dtype:
             array, _ = as_logits(array)
             if buffer is None or buffer.shape != array.shape or buffer.dtype != array.dtype:
                 self._buffer = buffer = np.empty(array.shape, array.dtype)
-        loss, self._grad = self._loss_with_grad(array, target, out=buffer, **self.options)
+        # out stands last: a dict that begins as a copy of another is made at once, not item by item.
+        loss, self._grad = self._loss_with_grad(array, target, **chosen, out=buffer)
         return loss
 
     def backward(self, grad_output: ArrayLike = 1.0) -> NDArray[Any]:
@@ -112,7 +151,7 @@ class CrossEntropyLoss:
         Parameters
         ----------
         grad_output : float or array_like, default 1.0
-            A number, or with ``reduction="none"`` also an array of the loss's shape.
+            A number, or, where the last call's reduction was "none", also an array of the loss's shape.
 
         Returns
         -------
@@ -122,21 +161,23 @@ class CrossEntropyLoss:
         Raises
         ------
         RuntimeError
-            Before the first call.
+            Before the first call, also of a copy; and after a call that raised.
+        TypeError, ValueError
+            For a `grad_output` that does not fit.
 
         Notes
         -----
         What is multiplied is the gradient in the dtype of the logits. In float16 it has lost digits where it is below 6e-5,
-        and is 0 below 3e-8, whatever `grad_output` is. To scale the loss of float16 logits, divide the object's `normalizer`
-        by the scale, or use the function's `grad_output`: both are applied before the gradient is rounded.
+        and is 0 below 3e-8, whatever `grad_output` is. To scale the loss of float16 logits, divide `normalizer` by the
+        scale, or use the function's `grad_output`: both are applied before the gradient is rounded.
         """
-        if self._grad is None:
+        if self._grad is None or self._last is None:
             raise RuntimeError("backward() was called before a loss was computed; call the criterion first")
         if isinstance(grad_output, float) and grad_output == 1.0:
             return self._grad
-        axis = self._class_axis(self._grad.ndim)
+        axis = int(self._last["axis"]) % self._grad.ndim if "axis" in self._last else None
         rows = self._grad.shape if axis is None else self._grad.shape[:axis] + self._grad.shape[axis + 1 :]
-        factor = as_upstream(grad_output, rows, REDUCTIONS[self.options["reduction"]])
+        factor = as_upstream(grad_output, rows, REDUCTIONS[self._last["reduction"]])
         if factor is None:
             return self._grad
         if isinstance(factor, np.ndarray) and axis is not None:
@@ -155,11 +196,16 @@ class BinaryCrossEntropyLoss(CrossEntropyLoss):
     Parameters
     ----------
     weight, pos_weight, label_smoothing, focal_gamma, reduction, normalizer, n_threads
-        As for `binary_cross_entropy`. They are checked in each call, against its arrays.
+        As for `binary_cross_entropy`, and the same errors. What can be known of them without logits is checked here, the
+        rest in the call. Each can be given in a call too, for that call.
 
     See Also
     --------
     binary_cross_entropy_with_grad : The function behind it.
+
+    Notes
+    -----
+    Weights that change later, pickles and copies are as for `CrossEntropyLoss`.
 
     Examples
     --------
@@ -192,10 +238,6 @@ class BinaryCrossEntropyLoss(CrossEntropyLoss):
             "normalizer": normalizer,
             "n_threads": n_threads,
         }
-        self._buffer = None
-        self._grad = None
+        check_score_options(**self.options)
 
     _loss_with_grad = staticmethod(binary_losses.binary_cross_entropy_with_grad)
-
-    def _class_axis(self, ndim: int) -> int | None:
-        return None

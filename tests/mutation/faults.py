@@ -753,8 +753,8 @@ FAULTS = [
     ),
     Fault(
         "criteria: a module is imported in the call", CRITERIA,
-        'array = as_array(logits, "logits")\n',
-        'from celoss._arguments import as_array\n\n        array = as_array(logits, "logits")\n',
+        "array: NDArray[Any] = logits if",
+        "from celoss._arguments import as_array\n\n        array: NDArray[Any] = logits if",
         "test_processes::test_calls_while_the_interpreter_ends",
     ),
     Fault(
