@@ -638,10 +638,10 @@ def check_row_options(
     as_ignore_index(ignore_index)
     as_class_weight(weight, None)
     if sample_weight is not None:
-        _as_weights(sample_weight, "sample_weight")
+        _as_weights(sample_weight, "sample_weight", of_either_sign=True)
     as_label_smoothing(label_smoothing)
     as_focal_gamma(focal_gamma, label_smoothing)
-    as_normalizer(normalizer)
+    as_normalizer(normalizer, lambda: 0)
     as_n_threads(n_threads)
 
 
@@ -659,8 +659,8 @@ def check_score_options(
     as_reduction(reduction)
     for value, name in ((weight, "weight"), (pos_weight, "pos_weight")):
         if value is not None:
-            _as_weights(value, name)
+            _as_weights(value, name, of_either_sign=name == "weight")
     as_label_smoothing(label_smoothing)
     as_focal_gamma(focal_gamma, label_smoothing)
-    as_normalizer(normalizer)
+    as_normalizer(normalizer, lambda: 0)
     as_n_threads(n_threads)
