@@ -184,20 +184,21 @@ NUMBERS = {
     "label_smoothing": [-0.1, 1.5, np.nan, "0.1", None, [0.1, 0.2]],
     "focal_gamma": [-1, np.inf, np.nan, "2", None],
     "reduction": ["average", None, 1, "Mean"],
-    "normalizer": [0, -1.0, np.inf, np.nan, "2", [1.0, 2.0]],
+    "normalizer": [-1.0, np.inf, np.nan, "2", [1.0, 2.0]],
     "n_threads": [0, -1, 1.0, "2"],
 }
 WEIGHTS = [[1, -1, 1, 1, 1], [1, 1, np.nan, 1, 1], np.full(5, np.inf), ["a"] * 5, [1j] * 5, [None] * 5, {},
            np.ma.masked_array(np.ones(5))]  # fmt: skip
+# The first of the weights is negative, which rows and scores may be.
 BAD = {
     celoss.CrossEntropyLoss: {
         **NUMBERS,
         "axis": [None, 1.0, "1", (0, 1)],
         "weight": WEIGHTS,
-        "sample_weight": [-1, np.nan, "1", *WEIGHTS],
+        "sample_weight": [np.inf, np.nan, "1", *WEIGHTS[1:]],
         "ignore_index": [None, 1.0, "1", [1]],
     },
-    celoss.BinaryCrossEntropyLoss: {**NUMBERS, "weight": [-1, *WEIGHTS], "pos_weight": [np.inf, *WEIGHTS]},
+    celoss.BinaryCrossEntropyLoss: {**NUMBERS, "weight": [np.inf, *WEIGHTS[1:]], "pos_weight": [-1, np.inf, *WEIGHTS]},
 }
 
 
