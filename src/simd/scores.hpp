@@ -295,7 +295,7 @@ CELOSS_INLINE void loss_of_numbers(const NumberScore<T>& s, const ScoreBlock<T>*
         if (GRAD) *grad = 2.0 * rounded(weight * error * (p * miss) * up);
     } else {
         // l_n = w |[z > 0] - y|
-        *loss = absolute(top_of(weight) * select(s.z == s.z, top_of(select(positive, no, yes)), s.z));
+        *loss = top_of(weight) * absolute(select(s.z == s.z, top_of(select(positive, no, yes)), s.z));
     }
 }
 
