@@ -53,10 +53,11 @@ def binary_cross_entropy(
         Scores before the sigmoid, of any shape and memory layout. float16, bfloat16 (``ml_dtypes``), float32 or
         float64; integers and bool are taken as float64. Never written to.
     target : array_like
-        Labels in [0, 1], of the shape of `logits`: bool, any integer dtype or a floating one; values outside are not
-        looked for. Beside logits that are not float64 they are read as float32.
+        Labels in [0, 1], of the shape of `logits`: bool, any integer dtype or a floating one; another value is an error, NaN
+        gives NaN. Beside logits that are not float64 they are read as float32.
     weight : array_like, optional
-        A weight >= 0 for each element; broadcasts to the shape of `logits`.
+        A finite weight for each element, of either sign; broadcasts to the shape of `logits`. An element of weight 0 is left
+        out, whatever its score and label hold.
     pos_weight : array_like, optional
         A weight >= 0 for the positive label; broadcasts to the shape of `logits`.
     label_smoothing : float, default 0.0
@@ -67,7 +68,7 @@ def binary_cross_entropy(
     reduction : {"mean", "sum", "none"}, default "mean"
         "mean" divides the sum by the number of elements, whatever the weights.
     normalizer : float, optional
-        A positive number that replaces the mean's denominator.
+        A positive number that replaces the mean's denominator; 0 where nothing counts, which gives 0.
     n_threads : int, optional
         Use at most so many threads. Default: `celoss.get_num_threads()`. The result does not depend on it.
 
@@ -81,7 +82,7 @@ def binary_cross_entropy(
     Raises
     ------
     TypeError, ValueError
-        For arguments of the wrong kind, shape or value.
+        For arguments of the wrong kind, shape or value; of a label outside [0, 1] its position and value.
 
     See Also
     --------

@@ -58,13 +58,15 @@ def cross_entropy(
         bool are taken as float64. Never written to. A 1-d array is one row.
     target : array_like
         Class indices: any integer dtype, the shape of `logits` without `axis`, each in ``[0, C)`` or `ignore_index`.
-        Probabilities: a floating dtype, the shape of `logits`; rows need not sum to 1.
+        Probabilities: a floating dtype, the shape of `logits`; rows need not sum to 1. An integer or bool array of that shape
+        (2-d or more) is one-hot: the class indices it stands for.
     axis : int, default -1
         The axis of the classes.
     weight : array_like, shape (C,), optional
         A weight >= 0 for each class.
     sample_weight : array_like, optional
-        A weight >= 0 for each row; broadcasts to the loss's shape.
+        A finite weight for each row, of either sign; broadcasts to the loss's shape. A row of weight 0 is left out, whatever
+        its logits and target hold.
     ignore_index : int, default -100
         Rows with this target have loss 0, gradient 0, and count in no denominator. Their logits may be anything.
     label_smoothing : float, default 0.0
@@ -76,7 +78,7 @@ def cross_entropy(
         "mean" divides the sum by :math:`\sum_n s_n w_{t_n}` over the rows that count (class indices), or by
         :math:`\sum_n s_n` (probabilities; class weights are not in the denominator, as in PyTorch).
     normalizer : float, optional
-        A positive number that replaces the mean's denominator.
+        A positive number that replaces the mean's denominator; 0 where no row counts, which gives 0.
     n_threads : int, optional
         Use at most so many threads. Default: `celoss.get_num_threads()`. The result does not depend on it.
 
