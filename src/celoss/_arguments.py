@@ -7,6 +7,7 @@ was given, what was expected, and where.
 
 from __future__ import annotations
 
+import math
 import operator
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -111,17 +112,48 @@ def as_bits(array: Array, storage: int) -> Array:
     return array.view(np.uint16) if storage == BFLOAT16 else array
 
 
-def as_axis(axis: Any, ndim: int, name: str = "logits") -> int:
+def as_axis(axis: Any, ndim: int) -> int:
     """The class axis, counted from the front."""
     try:
         number = operator.index(axis)
     except TypeError:
         raise TypeError(f"axis must be an integer, got {axis!r}") from None
     if ndim == 0:
-        raise ValueError(f"{name} has no dimension; expected at least one, the classes")
+        raise ValueError("logits has no dimension; expected at least one, the classes")
     if not -ndim <= number < ndim:
-        raise ValueError(f"axis {number} is out of range for {name} with {ndim} dimension{'s' * (ndim != 1)}")
+        raise ValueError(f"axis {number} is out of range for logits with {ndim} dimension{'s' * (ndim != 1)}")
     return number % ndim
+
+
+def as_axes(axis: Any, ndim: int) -> tuple[int, ...]:
+    """The axes of an activation, counted from the front, in their order: however they are named, neighbours need no copy."""
+    if axis is None:
+        return tuple(range(ndim))
+    try:
+        numbers = tuple(map(operator.index, axis if isinstance(axis, tuple) else (axis,)))
+    except TypeError:
+        raise TypeError(f"axis must be an integer, a tuple of integers or None, got {axis!r}") from None
+    if numbers and ndim == 0:
+        raise np.exceptions.AxisError("x has no dimension; expected at least one, the classes, or axis=None")
+    for number in numbers:
+        if not -ndim <= number < ndim:
+            raise np.exceptions.AxisError(f"axis {number} is out of range for x with {ndim} dimension{'s' * (ndim != 1)}")
+    axes = tuple(sorted({number % ndim for number in numbers}))
+    if len(axes) != len(numbers):
+        raise ValueError(f"axis {axis} names a dimension of x twice")
+    return axes
+
+
+def with_axes_last(array: Array, axes: tuple[int, ...]) -> Array:
+    """A view with the axes behind all others."""
+    return array.transpose(*(d for d in range(array.ndim) if d not in axes), *axes)
+
+
+def with_axes_as_one(array: Array, axes: tuple[int, ...]) -> Array:
+    """`array` with the last axis in place of these axes: a view where the strides allow it, else a copy."""
+    moved = with_axes_last(array, axes)
+    rest = moved.shape[: array.ndim - len(axes)]
+    return moved.reshape(*rest, math.prod(moved.shape[len(rest) :]))
 
 
 def as_reduction(reduction: Any) -> int:
@@ -423,16 +455,11 @@ def row_arguments(
     return arguments, grad
 
 
-def activation_arguments(x: Any, axis: Any, out: Any, of_rows: bool = True) -> tuple[Array, int, int, Array]:
-    """Scores, their storage, the class axis (only where there are rows), and the array for the result in the user's dtype."""
+def activation_arguments(x: Any, out: Any) -> tuple[Array, int, Array]:
+    """Scores, their storage, and the array for a result of their shape in the user's dtype."""
     given = as_array(x, "x")
     array, storage = as_logits(given, "x")
-    if of_rows:
-        axis = as_axis(axis, array.ndim, "x")
-        if array.shape[axis] == 0 and np.prod(array.shape[:axis] + array.shape[axis + 1 :], dtype=np.int64) > 0:
-            raise ValueError(f"x of shape {array.shape} has no class along axis {axis}")
-    result = np.empty(array.shape, array.dtype) if out is None else as_out(out, array, given, {}, "x")
-    return array, storage, axis, result
+    return array, storage, np.empty(array.shape, array.dtype) if out is None else as_out(out, array, given, {}, "x")
 
 
 class ScoreArguments(NamedTuple):
