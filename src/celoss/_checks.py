@@ -79,7 +79,7 @@ REDUCTION = {
 OF_ROWS = {
     **AXIS,
     "sample_weight": Option(lambda a: a.sample_weight),
-    "ignore_index": Option(_class_of_the_last_row),
+    "ignore_index": Option(_class_of_the_last_row, hard=True),
     **REDUCTION,
 }
 OF_SCORES = {"weight": Option(lambda a: a.probabilities), **REDUCTION}

@@ -101,7 +101,9 @@ def as_rows(
     x = class_axis_last(logits, axis)
     shape, n_classes = x.shape[:-1], x.shape[-1]
 
-    # 1. The dtype of the target says which form it has: class indices or probabilities.
+    # 1. The dtype of the target says which form it has: class indices or probabilities. An empty list has no dtype of its own.
+    if target.size == 0 and target.shape == shape:
+        target = target.astype(np.int64)
     is_index = target.dtype.kind in "iu"
     if is_index:
         if target.shape != shape:
@@ -124,6 +126,8 @@ def as_rows(
                 f"floating targets are probabilities of shape {logits.shape}, but target has {target.shape}; "
                 f"class indices are integers of shape {shape}"
             )
+        if ignore_index != -100:
+            raise ValueError(f"ignore_index = {ignore_index} needs class indices, but target holds probabilities")
         ignored = np.zeros(shape, np.bool_)
         q = class_axis_last(as_floating(target, "target"), axis)
 
