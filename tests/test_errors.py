@@ -1,11 +1,14 @@
 """Every error of the contract, and what its message has to name."""
 
 import re
+import warnings
 
 import numpy as np
 import pytest
 
 import celoss
+from celoss import _checks
+from celoss._checks import FUNCTIONS as FUNCTIONS_OF_CELOSS
 
 FUNCTIONS = [celoss.cross_entropy, celoss.cross_entropy_with_grad]
 both = pytest.mark.parametrize("function", FUNCTIONS)
@@ -398,3 +401,118 @@ def test_in_place_through_another_byte_order_is_refused():
     x = X.astype(X.dtype.newbyteorder())
     with raises((TypeError, ValueError), "out"):
         celoss.cross_entropy_with_grad(x, T, out=x)
+
+
+# ---- every argument of every function ------------------------------------------------------------------------------------------
+
+
+class Lazy:
+    """What Dask calls a collection."""
+
+    def __dask_graph__(self):
+        return {}
+
+    def __array__(self, dtype=None, copy=None):
+        raise AssertionError("gathered")
+
+
+def sparse(a):
+    return pytest.importorskip("scipy.sparse", reason="SciPy is not installed").coo_array(np.atleast_2d(a))
+
+
+def with_missing(a):
+    a = a.astype(object)
+    a.flat[0] = None
+    return a
+
+
+# What people pass in place of an array, and what a message has to say beside the argument's name.
+NO_ARRAYS = {
+    "strings": (lambda a: a.astype(str), ["strings", "np."]),
+    "bytes": (lambda a: a.astype("S"), ["strings", "np."]),
+    "objects": (lambda a: a.astype(object), ["object", "np.asarray"]),
+    "objects that are strings": (lambda a: a.astype(str).astype(object), ["object", "strings", "np."]),
+    "missing values": (with_missing, ["object", "missing values", ""]),
+    "masked": (np.ma.masked_array, ["masked", "pass "]),
+    "sparse": (sparse, ["sparse", ".toarray()"]),
+    "a dict": (lambda a: dict(enumerate(a.tolist())), ["dict", "pass "]),
+    "lazy": (lambda a: Lazy(), ["Dask", ".compute()"]),
+    "complex": (lambda a: a.astype(complex), ["complex128"]),
+    "long double": (lambda a: a.astype(np.longdouble), ["float"]),
+    "dates": (lambda a: a.astype(np.int64).astype("M8[s]"), ["datetime64"]),
+}
+
+
+def arguments_of(name):
+    """A call of the function without anything wrong: its arrays by name."""
+    function = FUNCTIONS_OF_CELOSS[name]
+    a = _checks.arrays(X + np.arange(3, dtype=np.float32), T)
+    positional = ["logits", "target"] if function.is_loss else ["x"]
+    given = dict(zip(positional, (a.logits, a.indices if function.of_rows else a.labels), strict=False))
+    for option, entry in function.options.items():
+        if isinstance(entry.example(a), np.ndarray) and option != "ignore_index":
+            given[option] = entry.example(a)
+    if "grad_output" in given:
+        given["reduction"] = "none"
+    return given
+
+
+@pytest.mark.parametrize("kind", NO_ARRAYS)
+@pytest.mark.parametrize("name", FUNCTIONS_OF_CELOSS)
+def test_what_is_no_array_of_numbers(name, kind):
+    """Of every argument: a TypeError that names it, what it is, and what to pass instead."""
+    function, arguments = getattr(celoss, name), arguments_of(name)
+    function(**arguments)
+    make, words = NO_ARRAYS[kind]
+    if kind == "long double" and np.finfo(np.longdouble).nmant == 52:
+        pytest.skip("long double is float64 here")
+    for argument, value in arguments.items():
+        if argument == "reduction" or (kind == "long double" and argument not in ("logits", "x", "target")):
+            continue
+        with raises(TypeError, *words) as error:
+            function(**arguments | {argument: make(value)})
+        assert str(error.value).startswith(f"{argument} "), argument
+
+
+@pytest.mark.parametrize("name", [name for name in FUNCTIONS_OF_CELOSS if "out" in FUNCTIONS_OF_CELOSS[name].options])
+def test_out_that_is_no_array_of_numbers(name):
+    function, arguments = getattr(celoss, name), arguments_of(name)
+    for make, _ in NO_ARRAYS.values():
+        with pytest.raises((TypeError, ValueError), match=r"^out "):
+            function(**arguments, out=make(np.zeros((4, 3), np.float32)))
+
+
+@pytest.mark.parametrize("name", FUNCTIONS_OF_CELOSS)
+def test_nothing_is_no_array(name):
+    arguments = arguments_of(name)
+    for argument in ("logits", "target", "x"):
+        if argument in arguments:
+            with raises(TypeError, f"{argument} is None"):
+                getattr(celoss, name)(**arguments | {argument: None})
+
+
+def test_the_remedy_is_one():
+    """What the messages name is taken, and is what was meant."""
+    masked_classes = np.ma.masked_array(X, X == 0) + 1
+    masked_classes.mask[:, :2] = False
+    expected = celoss.cross_entropy(np.where(masked_classes.mask, -np.inf, 1), [0, 1, 0, 1])
+    assert celoss.cross_entropy(masked_classes.filled(-np.inf), [0, 1, 0, 1]) == expected == pytest.approx(np.log(2))
+    for weight in (np.ma.masked_array([1.0, 2.0, 3.0], [True, False, False]).filled(0), np.asarray(["0", "2", "3"], np.float64)):
+        assert celoss.cross_entropy(X, T, weight=weight) == celoss.cross_entropy(X, T, weight=[0, 2, 3])
+    objects = np.array([[1.0, None]], object)
+    assert np.isnan(celoss.softmax(np.asarray(objects, np.float64))).all()
+
+
+def test_one_class_and_probabilities_warn_of_it():
+    """Once for each call, for every loss of several classes; not where there is no row, and not of class indices."""
+    for name, function in FUNCTIONS_OF_CELOSS.items():
+        if function.is_loss and function.of_rows:
+            with pytest.warns(
+                UserWarning, match=r"logits of shape \(4, 1\) have one class along axis 1.* binary_cross_entropy"
+            ) as found:
+                getattr(celoss, name)(np.zeros((4, 1)), np.ones((4, 1)))
+            assert len(found) == 1 and found[0].filename == __file__
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")
+                getattr(celoss, name)(np.zeros((4, 1)), np.zeros(4, int))
+                getattr(celoss, name)(np.zeros((0, 1)), np.ones((0, 1)))

@@ -19,7 +19,9 @@ def results(name, *arguments, **options):
 def problem(shape, dtype, form):
     rng = np.random.default_rng(0)
     x = rng.standard_normal(shape).astype(dtype)
-    target = rng.integers(shape[1], size=shape[0]) if form == "indices" else rng.dirichlet(np.ones(shape[1]), shape[0]).astype(dtype)
+    target = (
+        rng.integers(shape[1], size=shape[0]) if form == "indices" else rng.dirichlet(np.ones(shape[1]), shape[0]).astype(dtype)
+    )
     weight = rng.uniform(0.5, 2, shape[0])
     weight[1::3] = 0
     weight[-1] = -0.0

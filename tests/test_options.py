@@ -126,7 +126,7 @@ def test_mixes_agree_with_reference(axis, classes, form, level):
     ):
         upstream = rng.standard_normal(rows) if reduction == "none" else -2.5
         options = {
-            "axis": axis, "weight": weight, "sample_weight": sample_weight, "ignore_index": -1,
+            "axis": axis, "weight": weight, "sample_weight": sample_weight, "ignore_index": -1 if form == "indices" else -100,
             "label_smoothing": smoothing, "reduction": reduction, "grad_output": upstream,
         }  # fmt: skip
         loss, grad = celoss.cross_entropy_with_grad(x, target, **options)

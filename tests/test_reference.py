@@ -196,8 +196,7 @@ def test_subnormal_bfloat16_is_rounded_once():
 @pytest.mark.parametrize("name", ROW_LOSSES)
 def test_one_dimension_is_one_row(name):
     loss = getattr(reference, name)([0.5, 2.0, -1.0], 1, reduction="none")
-    assert isinstance(loss, np.ndarray)
-    assert loss.shape == ()
+    assert type(loss) is np.float64
 
 
 @pytest.mark.parametrize("function", ROW_GRADS)
@@ -297,7 +296,5 @@ def test_bad_arguments_of_the_rest():
         reference.binary_cross_entropy(np.zeros((2, 3)), [0, 1])
     with pytest.raises(ValueError, match="pos_weight has shape"):
         reference.binary_cross_entropy(np.zeros((2, 3)), np.zeros((2, 3)), pos_weight=[1, 1])
-    with pytest.raises(ValueError, match="no classes"):
-        reference.softmax(np.zeros((2, 0)))
     with pytest.raises(ValueError, match="axis"):
         reference.softmax(1.0)

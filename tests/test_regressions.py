@@ -1,5 +1,7 @@
 """Bugs of other systems, each as a test of celoss that names its report (owner/repository#number on GitHub)."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -243,3 +245,149 @@ def test_values_of_optax():
     q = np.array([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0]])
     np.testing.assert_allclose(celoss.cross_entropy(x, q, reduction="none"), [9.00013, 3.0696733], rtol=1e-6)
     np.testing.assert_allclose(celoss.cross_entropy(x, [1, 0], reduction="none"), [9.00013, 3.0696733], rtol=1e-6)
+
+
+# ---- what people pass ------------------------------------------------------------------------------------------------------
+
+
+def test_masked_arrays_are_refused():
+    """scipy/scipy#3034, jax-ml/jax#13795: the mask was passed over, and what is masked counted."""
+    masked = np.ma.masked_array([0.0, 1.0, 2.0], mask=[True, False, False])
+    with pytest.raises(TypeError, match=r"x is a masked array; pass x\.filled\(-np\.inf\)"):
+        celoss.logsumexp(masked)
+    assert celoss.logsumexp(masked.filled(-np.inf)) == pytest.approx(np.log(np.exp(1) + np.exp(2)))
+    target = np.ma.masked_array([0, 1], mask=[False, True])
+    with pytest.raises(TypeError, match=r"target is a masked array; pass target\.filled\(ignore_index\)"):
+        celoss.cross_entropy(np.zeros((2, 3)), target)
+    assert celoss.cross_entropy(np.zeros((2, 3)), target.filled(-100), reduction="sum") == pytest.approx(np.log(3))
+    with pytest.raises(TypeError, match=r"pass target\.filled\(0\), and weight=~np\.ma\.getmaskarray\(target\)"):
+        celoss.binary_cross_entropy(np.zeros(2), target)
+    loss = celoss.binary_cross_entropy(np.zeros(2), target.filled(0), weight=~np.ma.getmaskarray(target), reduction="sum")
+    assert loss == pytest.approx(np.log(2))
+
+
+def test_sparse_matrices_are_refused():
+    """numpy/numpy#14487: NumPy makes an array of one object of a sparse matrix."""
+    sparse = pytest.importorskip("scipy.sparse", reason="SciPy is not installed").csr_array(np.eye(3))
+    with pytest.raises(TypeError, match=r"logits is a sparse csr_array; pass logits\.toarray\(\)"):
+        celoss.cross_entropy(sparse, [0, 1, 2])
+    with pytest.raises(TypeError, match=r"target is a sparse csr_array; pass target\.toarray\(\)"):
+        celoss.cross_entropy(np.eye(3), sparse)
+    assert celoss.cross_entropy(sparse.toarray(), sparse.toarray()) == celoss.cross_entropy(np.eye(3), [0, 1, 2])
+
+
+def test_labels_of_one_column_of_scores():
+    """bowang-lab/MedSAM#99, open-mmlab/mmpretrain#714: cross-entropy of one class, which is 0 whatever the score."""
+    x, y = np.array([[2.0], [-1.0], [0.5]]), np.array([1, 0, 1])
+    with pytest.warns(UserWarning, match="binary_cross_entropy") as record:
+        assert celoss.cross_entropy(x, y[:, None].astype(float)) == 0
+    assert [w.filename for w in record] == [__file__], "the line of the caller"
+    with pytest.warns(UserWarning, match="binary_cross_entropy") as record:
+        celoss.CrossEntropyLoss()(x, y[:, None].astype(float))
+    assert [w.filename for w in record] == [__file__]
+    with pytest.raises(IndexError, match=r"target\[0\] = 1 is not in \[0, 1\).* binary_cross_entropy"):
+        celoss.cross_entropy(x, y)
+    with pytest.raises(TypeError, match="binary_cross_entropy"):
+        celoss.cross_entropy(x, y.astype(float))
+    assert celoss.binary_cross_entropy(x, y[:, None]) == celoss.binary_cross_entropy(x[:, 0], y)
+
+
+def test_labels_of_scores_in_one_dimension():
+    """kitzeslab/opensoundscape#302, APPFL/APPFL#60: a loss of several classes for yes or no, and the other way round."""
+    x, y = np.array([2.0, -1.0, 0.5]), np.array([1, 0, 1])
+    for labels in (y, y == 1, y.astype(np.uint8), y.tolist()):
+        with pytest.raises(TypeError, match="binary_cross_entropy"):
+            celoss.cross_entropy(x, labels)
+    assert celoss.cross_entropy(x, [0.2, 0.3, 0.5]) > 0  # one row, and its probabilities
+    with pytest.raises(ValueError, match="class indices of rows go to cross_entropy"):
+        celoss.binary_cross_entropy(np.zeros((3, 5)), y)
+
+
+def test_a_column_of_scores_beside_a_row_of_labels():
+    """pytorch/pytorch#1939: (64, 1) and (64,) were broadcast to 64 x 64 terms."""
+    with pytest.raises(ValueError, match=r"pass target\.reshape\(\(64, 1\)\)"):
+        celoss.binary_cross_entropy(np.zeros((64, 1)), np.zeros(64))
+
+
+def test_strings_as_targets():
+    """keras-team/keras#12047, DeepRank/deeprank2#197: labels are names more often than numbers."""
+    labels = ["dog", "cat", "dog"]
+    for given in (labels, np.array(labels), np.array(labels, object), np.array(labels, "S")):
+        with pytest.raises(TypeError, match=r"np\.unique\(labels, return_inverse=True\)"):
+            celoss.cross_entropy(np.zeros((3, 2)), given)
+        with pytest.raises(TypeError, match=r"np\.asarray\(labels\) == 'yes'"):
+            celoss.binary_cross_entropy(np.zeros(3), given)
+    classes, target = np.unique(labels, return_inverse=True)
+    assert classes.tolist() == ["cat", "dog"]
+    assert celoss.cross_entropy(np.zeros((3, 2)), target) == pytest.approx(np.log(2))
+
+
+def test_weights_in_a_dict():
+    """scikit-learn's class_weight: a dict, or "balanced"."""
+    x, target, weights = np.zeros((3, 2)), np.array([0, 1, 1]), {0: 1.0, 1: 0.5}
+    with pytest.raises(TypeError, match=r"weight is a dict; .* \[weights\[c\] for c in classes\]"):
+        celoss.cross_entropy(x, target, weight=weights)
+    assert celoss.cross_entropy(x, target, weight=[weights[c] for c in (0, 1)]) == pytest.approx(np.log(2))
+    with pytest.raises(TypeError, match=r"len\(target\) / \(C \* np\.bincount\(target, minlength=C\)\)"):
+        celoss.cross_entropy(x, target, weight="balanced")
+    celoss.cross_entropy(x, target, weight=len(target) / (2 * np.bincount(target, minlength=2)))
+    with pytest.raises(TypeError, match=r"sample_weight is a dict; .* \[weights\[c\] for c in labels\]"):
+        celoss.cross_entropy(x, target, sample_weight=weights)
+    with pytest.raises(TypeError, match=r"weight is a dict; .* \[weights\[c\] for c in labels\]"):
+        celoss.binary_cross_entropy(x[:, 0], target, weight=weights)
+
+
+def test_missing_values_of_a_table():
+    """scikit-learn/scikit-learn#25578, #25073: columns with missing values are objects, or floats with NaN."""
+    with pytest.raises(TypeError, match=r"target .*missing values: fill them with ignore_index"):
+        celoss.cross_entropy(np.zeros((3, 2)), [0, None, 1])
+    with pytest.raises(TypeError, match=r"pass np\.where\(np\.isnan\(target\), ignore_index, target\)\.astype\(np\.int64\)"):
+        celoss.cross_entropy(np.zeros((3, 2)), [0, np.nan, 1])
+    with pytest.raises(TypeError, match=r"pass target\.astype\(np\.int64\)"):
+        celoss.cross_entropy(np.zeros((3, 2)), [0.0, 1.0, 1.0])
+    with pytest.raises(TypeError, match=r"logits .*missing values: pass np\.asarray\(logits, np\.float64\)"):
+        celoss.cross_entropy([[0.0, None]], [0])
+
+
+def test_ignore_index_beside_probabilities():
+    """pytorch/pytorch#69339: a row of probabilities has no index to be ignored by."""
+    q = np.full((2, 3), 1 / 3)
+    for module in (celoss, celoss.reference):
+        for name in ("cross_entropy", "cross_entropy_with_grad", "brier_score", "zero_one_loss"):
+            function = getattr(module, name)
+            with pytest.raises(ValueError, match=r"ignore_index ?= ?0 needs class indices"):
+                function(np.zeros((2, 3)), q, ignore_index=0)
+            function(np.zeros((2, 3)), q, ignore_index=-100)  # the default
+
+
+def test_an_empty_array_is_an_empty_list():
+    """np.array([]) is float64, and np.empty((0, 3)).argmax(axis=1) is not: both hold the class of no row."""
+    for module in (celoss, celoss.reference):
+        for empty in ([], np.array([]), np.array([], np.float32), np.array([], np.int64)):
+            loss, grad = module.cross_entropy_with_grad(np.zeros((0, 3)), empty, ignore_index=0)
+            assert np.isnan(loss) and grad.shape == (0, 3)
+            assert module.cross_entropy(np.zeros((0, 3)), empty, reduction="none", weight=[1, 2, 3]).shape == (0,)
+
+
+def test_sum_of_nothing():
+    """scipy/scipy#20399, jax-ml/jax#7643, onnx's ReduceLogSumExp: log 0 is -inf, and softmax of nothing is empty."""
+    for module in (celoss, celoss.reference):
+        assert module.logsumexp([]) == module.logsumexp(np.zeros((2, 0)), axis=None) == -INF
+        assert module.logsumexp(np.zeros((2, 0), np.float32)).tolist() == [-INF, -INF]
+        assert module.logsumexp(np.zeros((2, 0, 3)), axis=(0, 1), keepdims=True).tolist() == [[[-INF] * 3]]
+        assert module.softmax([]).shape == module.log_softmax([], axis=None).shape == (0,)
+
+
+def test_several_axes():
+    """scipy/scipy#3515: an axis of logsumexp may be a tuple."""
+    x = np.arange(24.0).reshape(2, 3, 4)
+    np.testing.assert_allclose(celoss.logsumexp(x, axis=(0, 2)), np.log(np.exp(x).sum(axis=(0, 2))), rtol=1e-14)
+    np.testing.assert_allclose(celoss.softmax(x, axis=None).sum(), 1, rtol=1e-14)
+
+
+def test_a_single_number_is_a_scalar():
+    """tskit-dev/tskit#2308: an array without dimensions cannot be hashed, and few write it."""
+    for module in (celoss, celoss.reference):
+        for result in (module.logsumexp([1.0, 2.0]), module.sigmoid(0.5), module.cross_entropy([0.0, 1.0], 1, reduction="none")):
+            assert type(result) is np.float64 and len({result}) == 1 and round(result, 2) == pytest.approx(result, abs=0.01)
+            assert json.loads(json.dumps(float(result))) == result

@@ -76,7 +76,9 @@ def test_dtypes_and_mixtures(name, dtype, level):
     for upstream in (g, g.astype(np.float64), g.astype(dtype), np.rint(g).astype(np.int64)):
         result = FUNCTIONS[name](p, upstream)
         assert result.dtype == p.dtype
-        limit = np.maximum(np.abs(reference_of(name)(p, upstream).astype(np.float64)), np.abs(upstream).max(axis=-1, keepdims=True))
+        limit = np.maximum(
+            np.abs(reference_of(name)(p, upstream).astype(np.float64)), np.abs(upstream).max(axis=-1, keepdims=True)
+        )
         np.testing.assert_array_less(
             np.abs(result.astype(np.float64) - reference_of(name)(p, upstream).astype(np.float64)),
             2 * float(ml_dtypes.finfo(p.dtype).eps) * limit + 1e-30,
@@ -92,7 +94,12 @@ def reference_of(name):
 def test_layouts_give_the_same_bits(name, classes, level):
     p, g = problem(name, (30, classes), np.float32)
     plain = FUNCTIONS[name](p, g)
-    for a, b in ((np.asfortranarray(p), g), (p[::-1], g[::-1]), (p, g[:, ::-1][:, ::-1].copy()), (p.astype(">f4"), g.astype(">f4"))):
+    for a, b in (
+        (np.asfortranarray(p), g),
+        (p[::-1], g[::-1]),
+        (p, g[:, ::-1][:, ::-1].copy()),
+        (p.astype(">f4"), g.astype(">f4")),
+    ):
         result = FUNCTIONS[name](a, b)
         np.testing.assert_array_equal(result[::-1] if a.strides[0] < 0 else result, plain)
     np.testing.assert_array_equal(FUNCTIONS[name](np.ascontiguousarray(p.T), g.T, axis=0).T, plain)

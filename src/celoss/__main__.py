@@ -9,6 +9,7 @@ import argparse
 import json
 import math
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from statistics import median
 from time import perf_counter
@@ -115,7 +116,10 @@ def check(name: str) -> Iterator[Check]:
                     for level in levels:
                         _kernels.use_level(level)
                         try:
-                            ulp, error = max(errors(example.results(celoss), expected, dtype, example)), ""
+                            with warnings.catch_warnings():
+                                warnings.simplefilter("ignore")  # one class is met on purpose
+                                found = example.results(celoss)
+                            ulp, error = max(errors(found, expected, dtype, example)), ""
                         except Exception as exception:  # whatever it is, it is what this check has found
                             ulp, error = math.inf, f"{type(exception).__name__}: {exception}"
                         if ulp >= worst[level].ulp:

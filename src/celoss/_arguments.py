@@ -2,14 +2,18 @@
 
 The functions here bring what a user may pass into the one form that the kernels take, or raise: TypeError for a kind of
 thing that can never work, ValueError for a value or a shape, IndexError for a target out of range. Each message says what
-was given, what was expected, and where.
+was given, what was expected, and where; and for what people pass most often in place of an array of numbers, what to write
+instead.
 """
 
 from __future__ import annotations
 
+import math
 import operator
+import sys
+import warnings
+from collections.abc import Callable, Mapping
 from functools import lru_cache
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +24,7 @@ from celoss._kernels import STORAGES, Operation, Reduction
 Array = NDArray[Any]
 
 REDUCTIONS = {reduction.name.lower(): reduction for reduction in Reduction}
+IGNORE_INDEX = -100  # the default
 MOST_THREADS = 1024  # nobody has more cores, and a slip of the hand in a number should not start them
 
 # How logits are stored.
@@ -59,23 +64,32 @@ def _described(a: Array) -> str:
     return f"{a.dtype} of shape {a.shape}"
 
 
-def as_array(value: Any, name: str) -> Array:
-    """`value` as an ndarray, without a copy where it is one, has `__array__`, or speaks DLPack on the CPU."""
+# What Python itself has needs none of the looks for what other libraries have.
+_BUILT_IN = (list, tuple, int, float, bool, str, bytes)
+
+
+def as_array(value: Any, name: str, role: str = "") -> Array:
+    """`value` as an ndarray, without a copy where it is one, has `__array__`, or speaks DLPack on the CPU.
+
+    `role` is what the argument is for, where the name alone does not say it: it chooses the remedy in a message.
+    """
     if type(value) is np.ndarray:
         return value
     if isinstance(value, np.ndarray):
         if isinstance(value, np.ma.MaskedArray):
-            raise TypeError(f"{name} is a masked array; pass {name}.data and mark ignored rows with ignore_index")
+            raise TypeError(f"{name} is a masked array; {_unmasked(name, role or name)}")
         return value.view(np.ndarray)
-    if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
-        return np.from_dlpack(value)
+    if type(value) not in _BUILT_IN:
+        _refuse_what_is_no_array(value, name, role or name)
     if type(value).__module__.partition(".")[0] == "torch" and hasattr(value, "detach"):
         value = value.detach()  # a tensor that requires a gradient refuses __array__
         if str(value.dtype) == "torch.bfloat16":
             return _bfloat16_of_torch(value, name)
     try:
+        if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
+            return np.from_dlpack(value)
         array = np.asarray(value)
-    except (TypeError, ValueError, RuntimeError) as error:
+    except (TypeError, ValueError, RuntimeError, BufferError) as error:
         raise TypeError(f"{name} cannot be taken as an array: {error}") from error
     return array
 
@@ -92,6 +106,131 @@ def _bfloat16_of_torch(tensor: Any, name: str) -> Array:
     return bits.view(ml_dtypes.bfloat16)
 
 
+# ---- remedies: what to pass in place of what cannot be taken -----------------------------------------------------------------
+
+
+def _unmasked(name: str, role: str) -> str:
+    """What to pass in place of a masked array: its mask would be lost in silence."""
+    if role == "target":
+        return "pass target.filled(ignore_index), which leaves the masked rows out"
+    if role == "labels":
+        return "pass target.filled(0), and weight=~np.ma.getmaskarray(target) to leave the masked ones out"
+    if role == "logits":
+        return (
+            "pass logits.data, and leave out what is masked by ignore_index or a weight of 0; "
+            "where masked classes cannot occur, pass logits.filled(-np.inf)"
+        )
+    if role == "x":
+        return "pass x.filled(-np.inf), which gives what is masked the probability 0, or x.data"
+    return f"pass {name}.filled(0), which leaves out what is masked"
+
+
+def _refuse_what_is_no_array(value: Any, name: str, role: str) -> None:
+    """What NumPy would wrap as one object, or gather from many places in silence."""
+    if value is None:
+        raise TypeError(f"{name} is None; expected an array")
+    if isinstance(value, Mapping):
+        recipes = {
+            "weight": "pass a weight for each class, in the order of the classes: [weights[c] for c in classes]",
+            "sample_weight": "pass a weight for each row: [weights[c] for c in labels]",
+            "score_weight": "pass a weight for each score: [weights[c] for c in labels]",
+            "pos_weight": "pass one number, or one for each column of logits: [weights[c] for c in columns]",
+        }
+        raise TypeError(f"{name} is a {type(value).__name__}; {recipes.get(role, 'pass an array')}")
+    if hasattr(value, "toarray") and hasattr(value, "nnz"):
+        raise TypeError(f"{name} is a sparse {type(value).__name__}; pass {name}.toarray()")
+    graph = getattr(value, "__dask_graph__", None)
+    if callable(graph) and not isinstance(value, type) and graph() is not None:  # None: an xarray object that is not lazy
+        raise TypeError(
+            f"{name} is a Dask collection, which this function would gather into memory; "
+            f"pass {name}.compute(), or call celoss on each of its blocks"
+        )
+
+
+def _of_no_use(array: Array, name: str, role: str, value: Any = None) -> str:
+    """The end of a message about a dtype that is not taken: what the array holds, and what to pass. `value`: as it was given."""
+    kind, floats = array.dtype.kind, f"np.asarray({name}, np.float64)"
+    is_target = role in ("target", "labels")
+    if is_target and (codes := _codes(value, name)):
+        return f"; it is categorical: pass {codes}"
+    items = array.ravel().tolist() if kind in "OUST" else []
+    if any(isinstance(item, (str, bytes)) for item in items):
+        if role == "target":
+            return (
+                "; it holds strings: classes, target = np.unique(labels, return_inverse=True) gives the index of each, "
+                "for logits whose classes are in the order of classes"
+            )
+        if role == "labels":
+            return "; it holds strings: pass where they are the positive one, np.asarray(labels) == 'yes'"
+        if role == "weight" and items == ["balanced"]:
+            return "; for balanced classes pass len(target) / (C * np.bincount(target, minlength=C))"
+        return f"; it holds strings: where they are numbers, pass {floats}"
+    if any(item is None or type(item).__name__ == "NAType" for item in items):
+        pandas = any(type(item).__name__ == "NAType" for item in items)
+        if role == "target":
+            recipe = ".fillna(ignore_index).to_numpy(np.int64)" if pandas else ""
+            return (
+                f"; it has missing values: fill them with ignore_index, and pass an integer dtype{pandas * f', target{recipe}'}"
+            )
+        if role in ("logits", "x"):
+            recipe = f"{name}.to_numpy(np.float64, na_value=np.nan)" if pandas else floats
+            return f"; it has missing values: pass {recipe}, which makes them NaN"
+        if role == "labels":
+            return "; it has missing values: fill them with 0, give them the weight 0, and pass np.asarray(target, np.float64)"
+        return f"; it has missing values: fill them with 0, and pass {floats}"
+    if kind == "O" and array.ndim:
+        if role == "target":
+            return "; pass np.asarray(target, np.int64) for class indices, np.float64 for probabilities"
+        return f"; pass {floats}"
+    return f"; pass {name}.astype(np.float64)" if kind == "f" else ""
+
+
+def _codes(value: Any, name: str) -> str:
+    """How pandas and polars give the number of each category; empty for anything else."""
+    if hasattr(value, "cat") and hasattr(value.cat, "codes"):
+        return f"{name}.cat.codes, with ignore_index=-1 where values are missing"
+    if hasattr(value, "codes") and hasattr(value, "categories"):
+        return f"{name}.codes, with ignore_index=-1 where values are missing"
+    if hasattr(value, "to_physical") and str(value.dtype).startswith(("Categorical", "Enum")):
+        return f"{name}.to_physical()"
+    return ""
+
+
+def _as_integers(array: Array, value: Any) -> str:
+    """What to pass in place of class indices that are floats, as a column with missing values is."""
+    if not np.isnan(array.astype(np.float64)).any():
+        return "target.astype(np.int64)"
+    for method in ("fillna", "fill_null"):  # pandas and polars
+        if hasattr(value, method):
+            return f"target.{method}(ignore_index), as integers: missing values made it floating"
+    return "np.where(np.isnan(target), ignore_index, target).astype(np.int64)"
+
+
+def _refuse_labels_of_scores(array: Array, logits: Array) -> None:
+    """Labels beside as many scores: 1-d logits are one row, and their target is one class."""
+    if logits.ndim == 1 and array.shape == logits.shape and array.dtype.kind in "biu":
+        raise TypeError(
+            f"target is {_described(array)}, as many labels as logits; labels of scores go to binary_cross_entropy or another "
+            "binary loss (1-d logits are one row, whose target is one class index, or a floating probability for each class)"
+        )
+
+
+def _warn_of_one_class(logits: Array, axis: int) -> None:
+    """Softmax says nothing of one class; what has one score a sample is a binary problem."""
+    frame, level = sys._getframe(), 1
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "celoss":
+        frame, level = frame.f_back, level + 1  # to the line of the user
+    warnings.warn(
+        f"logits of shape {logits.shape} have one class along axis {axis}: its probability is 1, whatever the score; "
+        "for labels between 0 and 1 use binary_cross_entropy or another binary loss",
+        UserWarning,
+        stacklevel=level,
+    )
+
+
+# ---- arguments that several functions have -------------------------------------------------------------------------------------
+
+
 def as_logits(value: Any, name: str = "logits") -> tuple[Array, int]:
     """Logits in native byte order, and how they are stored. Integers and bool become float64."""
     array = as_array(value, name)
@@ -103,6 +242,7 @@ def as_logits(value: Any, name: str = "logits") -> tuple[Array, int]:
     if storage is None:
         raise TypeError(
             f"{name} has dtype {array.dtype}; expected float16, bfloat16 (ml_dtypes), float32, float64, an integer type or bool"
+            f"{_of_no_use(array, name, name)}"
         )
     return array, storage
 
@@ -120,6 +260,37 @@ def as_axis(axis: Any, ndim: int, name: str = "logits") -> int:
     if not -ndim <= number < ndim:
         raise ValueError(f"axis {number} is out of range for {name} with {ndim} dimension{'s' * (ndim != 1)}")
     return number % ndim
+
+
+def as_axes(axis: Any, ndim: int) -> tuple[int, ...]:
+    """The axes of an activation, counted from the front, in their order: however they are named, neighbours need no copy."""
+    if axis is None:
+        return tuple(range(ndim))
+    try:
+        numbers = tuple(map(operator.index, axis if isinstance(axis, tuple) else (axis,)))
+    except TypeError:
+        raise TypeError(f"axis must be an integer, a tuple of integers or None, got {axis!r}") from None
+    if numbers and ndim == 0:
+        raise np.exceptions.AxisError("x has no dimension; expected at least one, the classes, or axis=None")
+    for number in numbers:
+        if not -ndim <= number < ndim:
+            raise np.exceptions.AxisError(f"axis {number} is out of range for x with {ndim} dimension{'s' * (ndim != 1)}")
+    axes = tuple(sorted({number % ndim for number in numbers}))
+    if len(axes) != len(numbers):
+        raise ValueError(f"axis {axis} names a dimension of x twice")
+    return axes
+
+
+def with_axes_last(array: Array, axes: tuple[int, ...]) -> Array:
+    """A view with the axes behind all others."""
+    return array.transpose(*(d for d in range(array.ndim) if d not in axes), *axes)
+
+
+def with_axes_as_one(array: Array, axes: tuple[int, ...]) -> Array:
+    """`array` with the last axis in place of these axes: a view where the strides allow it, else a copy."""
+    moved = with_axes_last(array, axes)
+    rest = moved.shape[: array.ndim - len(axes)]
+    return moved.reshape(*rest, math.prod(moved.shape[len(rest) :]))
 
 
 def as_reduction(reduction: Any) -> int:
@@ -186,10 +357,15 @@ def _as_number(value: Any, name: str) -> float:
         return float("inf")  # an integer beyond float64: the caller names its range
 
 
-def _as_weights(value: ArrayLike, name: str, of_either_sign: bool = False) -> NDArray[np.float64]:
-    array = as_array(value, name)
+def _as_numbers(value: Any, name: str, role: str = "") -> Array:
+    array = as_array(value, name, role)
     if _name(array.dtype) not in _STORAGE and array.dtype.kind not in "biuf":
-        raise TypeError(f"{name} must be numbers, got dtype {array.dtype}")
+        raise TypeError(f"{name} must be numbers, got dtype {array.dtype}{_of_no_use(array, name, role or name)}")
+    return array
+
+
+def _as_weights(value: ArrayLike, name: str, of_either_sign: bool = False) -> NDArray[np.float64]:
+    array = _as_numbers(value, name)
     array = array.astype(np.float64)
     good = np.isfinite(array) if of_either_sign else (array >= 0) & (array < np.inf)
     if not good.all():
@@ -229,9 +405,7 @@ def as_upstream(grad_output: ArrayLike | None, shape: tuple[int, ...], reduction
     """The upstream gradient: None for 1, a float, or contiguous float64 of the loss's shape."""
     if grad_output is None:
         return None
-    array = as_array(grad_output, "grad_output")
-    if _name(array.dtype) not in _STORAGE and array.dtype.kind not in "biuf":
-        raise TypeError(f"grad_output must be numbers, got dtype {array.dtype}")
+    array = _as_numbers(grad_output, "grad_output")
     array = array.astype(np.float64)
     if array.ndim == 0:
         return float(array)
@@ -248,6 +422,7 @@ def as_target(target: Any, logits: Array, axis: int, ignore_index: int) -> tuple
     rows = logits.shape[:axis] + logits.shape[axis + 1 :]
     kind = array.dtype.kind
     floating = _name(array.dtype) in _STORAGE
+    _refuse_labels_of_scores(array, logits)
     if kind == "b" and not (array.shape == logits.shape and array.ndim > 1):
         raise TypeError(
             f"target is {_described(array)}; expected class indices (an integer dtype, shape {rows}), or one-hot rows or "
@@ -258,15 +433,20 @@ def as_target(target: Any, logits: Array, axis: int, ignore_index: int) -> tuple
             return np.zeros(rows, np.int64), 0, None, 0
         raise TypeError(
             f"target has dtype {array.dtype}; expected an integer dtype (class indices) or a floating one (probabilities)"
+            f"{_of_no_use(array, 'target', 'target', target)}"
         )
     if floating:
         if array.shape != logits.shape:
             if array.shape == rows:
-                if array.size == 0 and not isinstance(target, np.ndarray):
+                if array.size == 0:  # np.array([]), which is float64
                     return np.zeros(rows, np.int64), 0, None, 0
+                if logits.shape[axis] == 1:
+                    hint = "labels between 0 and 1 of the logits' shape go to binary_cross_entropy or another binary loss"
+                else:
+                    hint = f"pass {_as_integers(array, target)}"
                 raise TypeError(
                     f"target is {_described(array)}, the shape of class indices; class indices must have an integer dtype "
-                    f"(probabilities have the logits' shape {logits.shape})"
+                    f"(probabilities have the logits' shape {logits.shape}): {hint}"
                 )
             raise ValueError(f"target is {_described(array)}; probabilities must have the logits' shape {logits.shape}")
         if not array.dtype.isnative:
@@ -297,8 +477,8 @@ def _indices_of_one_hot(array: Array, axis: int) -> Array:
         where = np.unravel_index(int(good.argmin()), good.shape)
         row = np.moveaxis(array, axis, -1)[where]
         raise ValueError(
-            f"{_item('target', where)} holds {np.array2string(row, threshold=10)}; an integer or bool target of the logits' shape "
-            "is one-hot, with one 1 in each row (probabilities have a floating dtype)"
+            f"{_item('target', where)} holds {np.array2string(row, threshold=10)}; an integer or bool target of the logits' "
+            "shape is one-hot, with one 1 in each row (probabilities have a floating dtype)"
         )
     indices: Array = np.ascontiguousarray(array.argmax(axis=axis), np.int64)
     return indices
@@ -329,9 +509,7 @@ def _as_integer(value: Any, name: str) -> int:
         raise TypeError(f"{name} must be an integer, got {value!r}") from None
 
 
-def out_of_range(
-    target: Any, classes: int, ignore_index: int, row: int = -1, sample_weight: Array | None = None
-) -> IndexError:
+def out_of_range(target: Any, classes: int, ignore_index: int, row: int = -1, sample_weight: Array | None = None) -> IndexError:
     """The error for a target outside [0, classes): where, which value, which range."""
     array = as_array(target, "target")
     bad = (array != ignore_index) & ((array < 0) | (array >= classes))
@@ -341,6 +519,7 @@ def out_of_range(
     where = np.unravel_index(first, array.shape)
     return IndexError(
         f"{_item('target', where)} = {array[where]} is not in [0, {classes}) and is not ignore_index={ignore_index}"
+        + (classes == 1) * "; logits with one class are scores, whose labels go to binary_cross_entropy or another binary loss"
     )
 
 
@@ -429,6 +608,13 @@ def row_arguments(
     indices, mark, probabilities, q_storage = as_target(target, x, axis, ignore_index)
     if classes == 0 and np.prod(rows, dtype=np.int64) > 0:
         raise ValueError(f"logits of shape {x.shape} have no class along axis {axis}")
+    if probabilities is not None and ignore_index != IGNORE_INDEX:
+        raise ValueError(
+            f"ignore_index={ignore_index} needs class indices; target holds probabilities, "
+            "whose rows are left out by a sample_weight of 0"
+        )
+    if probabilities is not None and classes == 1 and x.size:
+        _warn_of_one_class(x, axis)
     class_weight = as_class_weight(weight, classes)
     if operation == Operation.BRIER and weight is not None and probabilities is not None:
         raise ValueError("weight needs class indices: probabilities have no one class whose weight counts")
@@ -461,18 +647,11 @@ def row_arguments(
     return arguments, grad
 
 
-def activation_arguments(
-    x: Any, axis: Any, out: Any, of_rows: bool = True, name: str = "x"
-) -> tuple[Array, int, int, Array]:
-    """Scores, their storage, the class axis (only where there are rows), and the array for the result in the user's dtype."""
+def activation_arguments(x: Any, out: Any, name: str = "x") -> tuple[Array, int, Array]:
+    """Scores, their storage, and the array for a result of their shape in the user's dtype."""
     given = as_array(x, name)
     array, storage = as_logits(given, name)
-    if of_rows:
-        axis = as_axis(axis, array.ndim, name)
-        if array.shape[axis] == 0 and np.prod(array.shape[:axis] + array.shape[axis + 1 :], dtype=np.int64) > 0:
-            raise ValueError(f"{name} of shape {array.shape} has no class along axis {axis}")
-    result = np.empty(array.shape, array.dtype) if out is None else as_out(out, array, given, {}, name)
-    return array, storage, axis, result
+    return array, storage, np.empty(array.shape, array.dtype) if out is None else as_out(out, array, given, {}, name)
 
 
 def upstream_of_each(grad_output: Any, like: Array, name: str, out: Any) -> tuple[Array, int]:
@@ -509,11 +688,20 @@ class ScoreArguments(NamedTuple):
 
 def as_labels(target: Any, shape: tuple[int, ...]) -> tuple[Array, int]:
     """Labels of binary losses as the kernel can read them, and how they are stored."""
-    array = as_array(target, "target")
+    array = as_array(target, "target", "labels")
     if _name(array.dtype) not in _STORAGE and array.dtype.kind not in "biu":
-        raise TypeError(f"target has dtype {array.dtype}; expected labels in [0, 1]: bool, integers or floats")
+        raise TypeError(
+            f"target has dtype {array.dtype}; expected labels in [0, 1]: bool, integers or floats"
+            f"{_of_no_use(array, 'target', 'labels', target)}"
+        )
     if array.shape != shape:
-        raise ValueError(f"target has shape {array.shape}; expected the logits' shape {shape}, a label a score")
+        hint = ""
+        if array.shape == shape[:-1] and array.ndim < len(shape):
+            one = shape[-1] == 1
+            hint = (
+                f"; pass target.reshape({shape})" if one else "; class indices of rows go to cross_entropy or another such loss"
+            )
+        raise ValueError(f"target has shape {array.shape}; expected the logits' shape {shape}, a label a score{hint}")
     return _readable(array)
 
 
@@ -521,9 +709,7 @@ def as_score_weight(value: ArrayLike | None, shape: tuple[int, ...], name: str) 
     """Weights seen in the logits' shape, and how they are stored. The kernel tests their values while it reads them."""
     if value is None:
         return None, 0
-    array = as_array(value, name)
-    if _name(array.dtype) not in _STORAGE and array.dtype.kind not in "biuf":
-        raise TypeError(f"{name} must be numbers, got dtype {array.dtype}")
+    array = _as_numbers(value, name, "score_weight" if name == "weight" else name)
     if array.size == 0 or 0 in shape:
         array = _as_weights(array, name, of_either_sign=name == "weight")
     array, storage = _readable(array)

@@ -79,7 +79,7 @@ REDUCTION = {
 OF_ROWS = {
     **AXIS,
     "sample_weight": Option(lambda a: a.sample_weight),
-    "ignore_index": Option(_class_of_the_last_row),
+    "ignore_index": Option(_class_of_the_last_row, hard=True),
     **REDUCTION,
 }
 OF_SCORES = {"weight": Option(lambda a: a.probabilities), **REDUCTION}
@@ -159,7 +159,8 @@ def examples(name: str, arrays: Arrays, *, singly: bool = False) -> Iterator[Exa
             given = {option: function.options[option].example(a) for option in function.options if option in names}
             if "out" in function.options and a.out is not None:
                 given["out"] = a.out
-            cancels = not {"probabilities", "upstream"}.isdisjoint(form) or any(function.options[option].cancels for option in names)
+            cancels = not {"probabilities", "upstream"}.isdisjoint(form)
+            cancels = cancels or any(function.options[option].cancels for option in names)
             # What is carried back starts from a result, which is at most 1, or its logarithm; its gradient may be anything.
             fields = ("probabilities", "logits") if form == ("upstream",) else ("logits", *form)
             yield Example(name, ", ".join([name, *form, *given]), tuple(getattr(a, f) for f in fields), given, cancels)

@@ -393,7 +393,7 @@ def plain_activation_of_rows(int operation, x, out, upstream=None):
         return None
     a = <cnp.ndarray>x
     last = cnp.PyArray_NDIM(a) - 1
-    if last < 0 or cnp.PyArray_SIZE(a) == 0:
+    if last < 0 or cnp.PyArray_SIZE(a) == 0 or (last == 0 and operations[operation].has_losses):
         return None
     begin(&call, operation, cnp.PyArray_SIZE(a) // cnp.PyArray_DIM(a, last), cnp.PyArray_DIM(a, last))
     set_plain_layout(&c.x, a, c.classes)
@@ -510,7 +510,7 @@ cdef inline int plain_label_storage(int kind) noexcept:
 
 
 def plain_loss_of_scores(int operation, logits, target, weight, pos_weight, tuple options):
-    """A loss of plain arrays without options; None where anything is unusual."""
+    """A loss of plain arrays without options; None where anything is unusual, a result without dimensions among it."""
     cdef ScoresCall s
     cdef int label_storage, reduce_by
     cdef cnp.ndarray z, y
@@ -520,7 +520,8 @@ def plain_loss_of_scores(int operation, logits, target, weight, pos_weight, tupl
     if (weight is not None or pos_weight is not None or normalizer is not None or n_threads is not None
             or grad_output is not None or type(label_smoothing) is not float or label_smoothing != 0.0
             or type(focal_gamma) is not float or focal_gamma != 0.0
-            or reduce_by < 0 or not is_plain_scores(logits) or not cnp.PyArray_CheckExact(target)):
+            or reduce_by < 0 or not is_plain_scores(logits) or not cnp.PyArray_CheckExact(target)
+            or cnp.PyArray_NDIM(<cnp.ndarray>logits) == 0):
         return None
     z = <cnp.ndarray>logits
     y = <cnp.ndarray>target
@@ -570,7 +571,7 @@ def loss_of_scores(int operation, arguments):
 def plain_activation_of_scores(int operation, x, out):
     """`activation_of_scores` of a plain array, with nothing to check; None where anything is unusual."""
     cdef ScoresCall s
-    if not is_plain_scores(x):
+    if not is_plain_scores(x) or cnp.PyArray_NDIM(<cnp.ndarray>x) == 0:
         return None
     result = plain_result(<cnp.ndarray>x, out)
     if result is None:

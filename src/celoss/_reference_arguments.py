@@ -13,6 +13,7 @@ import numpy.typing as npt
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
 Loss = float | Array
+Axis = int | tuple[int, ...] | None
 
 # ----------------------------------------------------------------------------------------------------
 # From arguments to float64 rows
@@ -39,6 +40,24 @@ def class_axis_last(x: Array, axis: int) -> Floats:
     if rows.shape[-1] == 0 and 0 not in rows.shape[:-1]:
         raise ValueError(f"there are no classes: axis {axis} of shape {x.shape} is empty")
     return rows
+
+
+def as_axes(axis: Axis, ndim: int) -> tuple[int, ...]:
+    """Axes counted from the front, in their order. None: all."""
+    return tuple(sorted(np.lib.array_utils.normalize_axis_tuple(tuple(range(ndim)) if axis is None else axis, ndim, "axis")))
+
+
+def axes_as_one(x: Array, axes: tuple[int, ...]) -> Floats:
+    """Float64 copy with what lies along the axes as the last one, always in C order."""
+    moved = np.moveaxis(x, axes, range(x.ndim - len(axes), x.ndim)).astype(np.float64, order="C")
+    rest = moved.shape[: x.ndim - len(axes)]
+    return moved.reshape(*rest, int(np.prod(moved.shape[len(rest) :], dtype=np.int64)))
+
+
+def axes_apart(rows: Floats, axes: tuple[int, ...], shape: tuple[int, ...]) -> Floats:
+    """The way back from `axes_as_one`, to an array of this shape."""
+    moved = rows.reshape(rows.shape[:-1] + tuple(shape[a] for a in axes))
+    return np.moveaxis(moved, range(len(shape) - len(axes), len(shape)), axes)
 
 
 def as_weights(weight: npt.ArrayLike | None, name: str, shape: tuple[int, ...], *, of_either_sign: bool = False) -> Floats:
@@ -82,7 +101,10 @@ def as_rows(
     x = class_axis_last(logits, axis)
     shape, n_classes = x.shape[:-1], x.shape[-1]
 
-    # 1. The dtype of the target says which form it has: class indices, the same as one-hot rows, or probabilities.
+    # 1. The dtype of the target says which form it has: class indices, the same as one-hot rows, or probabilities. An empty list
+    #    has no dtype of its own.
+    if target.size == 0 and target.shape == shape:
+        target = target.astype(np.int64)
     s = as_weights(sample_weight, "sample_weight", shape, of_either_sign=True)
     if target.dtype.kind in "biu" and target.ndim > 1 and target.shape == logits.shape:
         one_hot = np.moveaxis(target, axis, -1)
@@ -111,6 +133,8 @@ def as_rows(
                 f"floating targets are probabilities of shape {logits.shape}, but target has {target.shape}; "
                 f"class indices are integers of shape {shape}"
             )
+        if ignore_index != -100:
+            raise ValueError(f"ignore_index = {ignore_index} needs class indices, but target holds probabilities")
         ignored = s == 0.0
         q = np.where(ignored[..., None], 0.0, class_axis_last(as_floating(target, "target"), axis))
 
@@ -176,7 +200,7 @@ def reduced(loss: Floats, scale: Scale, logits: npt.ArrayLike) -> Loss:
     """The loss as the caller sees it. A mean of nothing is NaN."""
     denominator = scale.denominator()
     if scale.reduction == "none":
-        return np.asarray(loss).astype(loss_dtype(as_floating(logits, "logits")))
+        return scalar_or_array(np.asarray(loss).astype(loss_dtype(as_floating(logits, "logits"))))
     return float(np.sum(loss)) / denominator if denominator else float("nan")
 
 
@@ -195,6 +219,11 @@ def results(
     return reduced(loss, scale, logits), rounded(grad, as_floating(logits, "logits"), out)
 
 
+def scalar_or_array(result: Array) -> Array:
+    """A NumPy scalar in place of an array without dimensions."""
+    return result if result.ndim else result[()]
+
+
 def rounded(values: Floats, like: Array, out: Array | None) -> Array:
     """`values` rounded to the dtype of `like`, written to `out` if there is one."""
     dtype = like.dtype.newbyteorder("=")
@@ -206,7 +235,7 @@ def rounded(values: Floats, like: Array, out: Array | None) -> Array:
         values = np.ldexp(np.rint(np.ldexp(values, -exponent)), exponent)
     result = np.asarray(values).astype(dtype, order="C")
     if out is None:
-        return result
+        return scalar_or_array(result)
     if out.shape != result.shape or out.dtype.newbyteorder("=") != dtype:
         raise ValueError(f"out is {out.dtype}{out.shape}; expected {dtype}{result.shape}")
     out[...] = result

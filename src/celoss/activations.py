@@ -18,7 +18,7 @@ _SOFTMAX_VJP, _LOG_SOFTMAX_VJP = Operation.SOFTMAX_VJP, Operation.LOG_SOFTMAX_VJ
 _SIGMOID, _LOG_SIGMOID = ScoreOperation.SIGMOID, ScoreOperation.LOG_SIGMOID
 
 
-def softmax(x: ArrayLike, *, axis: int = -1, out: NDArray[Any] | None = None) -> NDArray[Any]:
+def softmax(x: ArrayLike, *, axis: int | tuple[int, ...] | None = -1, out: NDArray[Any] | None = None) -> NDArray[Any]:
     r"""Probabilities of classes from their scores.
 
     .. math:: p_k = \frac{e^{x_k}}{\sum_c e^{x_c}}
@@ -28,8 +28,8 @@ def softmax(x: ArrayLike, *, axis: int = -1, out: NDArray[Any] | None = None) ->
     x : array_like, shape (..., C, ...)
         Scores in any memory layout. float16, bfloat16 (``ml_dtypes``), float32 or float64; integers and bool are taken
         as float64. A 1-d array is one row.
-    axis : int, default -1
-        The axis of the classes.
+    axis : int, tuple of int, or None, default -1
+        The axis of the classes, or the axes if all along them are the classes of one row; None: all axes.
     out : ndarray, optional
         Receives the result: shape and dtype of `x`. May be `x` itself, which is fastest; any other overlap is an error.
 
@@ -37,12 +37,13 @@ def softmax(x: ArrayLike, *, axis: int = -1, out: NDArray[Any] | None = None) ->
     -------
     ndarray
         Shape and dtype of `x`; `out` where it is given. A score of -inf has probability 0. A row with NaN or +inf, or
-        of -inf only, is NaN.
+        of -inf only, is NaN; one of no classes is empty.
 
     Raises
     ------
     TypeError, ValueError
-        For a dtype that is not listed, an axis out of range, no classes, or an `out` that does not fit.
+        For a dtype that is not listed, an axis that is out of range (NumPy's ``AxisError``) or named twice, or an `out`
+        that does not fit.
 
     Examples
     --------
@@ -50,11 +51,13 @@ def softmax(x: ArrayLike, *, axis: int = -1, out: NDArray[Any] | None = None) ->
     >>> import celoss
     >>> celoss.softmax(np.log([0.1, 0.2, 0.7])).round(3).tolist()
     [0.1, 0.2, 0.7]
+    >>> celoss.softmax(np.zeros((2, 2)), axis=None).tolist()
+    [[0.25, 0.25], [0.25, 0.25]]
     """
     return _of_rows(_SOFTMAX, x, axis, out)
 
 
-def log_softmax(x: ArrayLike, *, axis: int = -1, out: NDArray[Any] | None = None) -> NDArray[Any]:
+def log_softmax(x: ArrayLike, *, axis: int | tuple[int, ...] | None = -1, out: NDArray[Any] | None = None) -> NDArray[Any]:
     r"""Logarithms of the probabilities of classes.
 
     .. math:: \ln p_k = -\big[(m - x_k) + \ln(1 + r)\big]
@@ -89,7 +92,7 @@ def log_softmax(x: ArrayLike, *, axis: int = -1, out: NDArray[Any] | None = None
     return _of_rows(_LOG_SOFTMAX, x, axis, out)
 
 
-def logsumexp(x: ArrayLike, *, axis: int = -1, keepdims: bool = False) -> NDArray[Any]:
+def logsumexp(x: ArrayLike, *, axis: int | tuple[int, ...] | None = -1, keepdims: bool = False) -> NDArray[Any]:
     r"""Logarithm of the sum of exponentials.
 
     .. math:: \ln \sum_c e^{x_c} = m + \ln(1 + r)
@@ -102,13 +105,14 @@ def logsumexp(x: ArrayLike, *, axis: int = -1, keepdims: bool = False) -> NDArra
     x, axis
         As for `softmax`.
     keepdims : bool, default False
-        Keep `axis`, with length 1.
+        Keep `axis`, or all of them, with length 1.
 
     Returns
     -------
-    ndarray
-        One number a row: float64 for float64 scores, float32 for all others. A row of -inf only gives -inf, one with
-        +inf gives +inf (the sum exists there, only probabilities do not), one with NaN gives NaN.
+    ndarray or NumPy scalar
+        One number a row: float64 for float64 scores, float32 for all others; a scalar where no dimension is left. A row
+        of -inf only gives -inf, and so does one of no classes; one with +inf gives +inf (the sum exists there, only
+        probabilities do not), one with NaN gives NaN.
 
     Raises
     ------
@@ -121,22 +125,33 @@ def logsumexp(x: ArrayLike, *, axis: int = -1, keepdims: bool = False) -> NDArra
     >>> import celoss
     >>> float(celoss.logsumexp(np.array([1000.0, 1000.0])))
     1000.6931471805599
+    >>> celoss.logsumexp(np.zeros((2, 3, 4)), axis=(0, 2)).round(3).tolist()
+    [2.079, 2.079, 2.079]
     """
     if type(axis) is int and axis == -1 and not keepdims:
         result = _kernels.plain_activation_of_rows(_LOGSUMEXP, x, None)
         if result is not None:
             return result
-    array, storage, number, _ = _arguments.activation_arguments(x, axis, None)
-    rows = array.shape[:number] + array.shape[number + 1 :]
-    result = np.empty(rows, np.float64 if storage == _arguments.FLOAT64 else np.float32)
-    if array.shape[number]:
-        _kernels.activation_of_rows(_LOGSUMEXP, _arguments.as_bits(array, storage), storage, number, None, result)
-    return np.expand_dims(result, number) if keepdims else result
+    array, storage = _arguments.as_logits(x, "x")
+    axes = _arguments.as_axes(axis, array.ndim)
+    if len(axes) == 1:
+        rows, number = array, axes[0]
+    else:
+        rows = _arguments.with_axes_as_one(array, axes)
+        number = rows.ndim - 1
+    shape = rows.shape[:number] + rows.shape[number + 1 :]
+    dtype = np.float64 if storage == _arguments.FLOAT64 else np.float32
+    if rows.shape[number]:
+        result = np.empty(shape, dtype)
+        _kernels.activation_of_rows(_LOGSUMEXP, _arguments.as_bits(rows, storage), storage, number, None, result)
+    else:
+        result = np.full(shape, -np.inf, dtype)  # of nothing
+    if keepdims:
+        result = np.expand_dims(result, axes)
+    return result if result.ndim else result[()]
 
 
-def softmax_vjp(
-    p: ArrayLike, grad_output: ArrayLike, *, axis: int = -1, out: NDArray[Any] | None = None
-) -> NDArray[Any]:
+def softmax_vjp(p: ArrayLike, grad_output: ArrayLike, *, axis: int = -1, out: NDArray[Any] | None = None) -> NDArray[Any]:
     r"""Back through softmax: the gradient with respect to the scores, from the probabilities and the upstream gradient.
 
     .. math:: \frac{\partial L}{\partial x_k} = p_k \Big(g_k - \sum_c p_c\, g_c\Big)
@@ -181,9 +196,7 @@ def softmax_vjp(
     return _back(_SOFTMAX_VJP, p, "p", grad_output, axis, out)
 
 
-def log_softmax_vjp(
-    log_p: ArrayLike, grad_output: ArrayLike, *, axis: int = -1, out: NDArray[Any] | None = None
-) -> NDArray[Any]:
+def log_softmax_vjp(log_p: ArrayLike, grad_output: ArrayLike, *, axis: int = -1, out: NDArray[Any] | None = None) -> NDArray[Any]:
     r"""Back through log_softmax: the gradient with respect to the scores, from its result and the upstream gradient.
 
     .. math:: \frac{\partial L}{\partial x_k} = g_k - e^{\ln p_k} \sum_c g_c
@@ -230,8 +243,9 @@ def sigmoid(x: ArrayLike, *, out: NDArray[Any] | None = None) -> NDArray[Any]:
 
     Returns
     -------
-    ndarray
-        Shape and dtype of `x`; `out` where it is given. 0 and 1 at -inf and +inf, NaN at NaN.
+    ndarray or NumPy scalar
+        Shape and dtype of `x`, a scalar where `x` has no dimension; `out` where it is given. 0 and 1
+        at -inf and +inf, NaN at NaN.
 
     Raises
     ------
@@ -260,8 +274,9 @@ def log_sigmoid(x: ArrayLike, *, out: NDArray[Any] | None = None) -> NDArray[Any
 
     Returns
     -------
-    ndarray
-        Shape and dtype of `x`; `out` where it is given. -inf and 0 at -inf and +inf, NaN at NaN.
+    ndarray or NumPy scalar
+        Shape and dtype of `x`, a scalar where `x` has no dimension; `out` where it is given. -inf and
+        0 at -inf and +inf, NaN at NaN.
 
     Raises
     ------
@@ -278,25 +293,41 @@ def log_sigmoid(x: ArrayLike, *, out: NDArray[Any] | None = None) -> NDArray[Any
     return _of_scores(_LOG_SIGMOID, x, out)
 
 
-def _of_rows(operation: Operation, x: ArrayLike, axis: int, out: NDArray[Any] | None) -> NDArray[Any]:
+def _of_rows(operation: Operation, x: ArrayLike, axis: int | tuple[int, ...] | None, out: NDArray[Any] | None) -> NDArray[Any]:
     if type(axis) is int and axis == -1:
         result = _kernels.plain_activation_of_rows(operation, x, out)
         if result is not None:
             return result
-    array, storage, number, result = _arguments.activation_arguments(x, axis, out)
-    bits, result_bits = _arguments.as_bits(array, storage), _arguments.as_bits(result, storage)
-    _kernels.activation_of_rows(operation, bits, storage, number, result_bits, None)
-    return result
+    array, storage, result = _arguments.activation_arguments(x, out)
+    axes = _arguments.as_axes(axis, array.ndim)
+    if len(axes) == 1:
+        bits, result_bits = _arguments.as_bits(array, storage), _arguments.as_bits(result, storage)
+        _kernels.activation_of_rows(operation, bits, storage, axes[0], result_bits, None)
+    else:
+        _of_several_axes(operation, array, storage, axes, result)
+    return result if result.ndim or out is not None else result[()]
+
+
+def _of_several_axes(
+    operation: Operation, array: NDArray[Any], storage: int, axes: tuple[int, ...], result: NDArray[Any]
+) -> None:
+    """The kernel knows one axis of classes: what lies along the axes becomes one, in views where the strides allow it."""
+    rows, written = (_arguments.with_axes_as_one(a, axes) for a in (array, result))
+    bits, written_bits = _arguments.as_bits(rows, storage), _arguments.as_bits(written, storage)
+    _kernels.activation_of_rows(operation, bits, storage, rows.ndim - 1, written_bits, None)
+    if not np.may_share_memory(written, result):
+        moved = _arguments.with_axes_last(result, axes)
+        moved[...] = written.reshape(moved.shape)
 
 
 def _of_scores(operation: ScoreOperation, x: ArrayLike, out: NDArray[Any] | None) -> NDArray[Any]:
     result = _kernels.plain_activation_of_scores(operation, x, out)
     if result is not None:
         return result
-    array, storage, _, result = _arguments.activation_arguments(x, None, out, of_rows=False)
+    array, storage, result = _arguments.activation_arguments(x, out)
     bits, result_bits = _arguments.as_bits(array, storage), _arguments.as_bits(result, storage)
     _kernels.activation_of_scores(operation, bits, storage, result_bits)
-    return result
+    return result if result.ndim or out is not None else result[()]
 
 
 def _back(
@@ -306,7 +337,8 @@ def _back(
         result = _kernels.plain_activation_of_rows(operation, x, out, grad_output)
         if result is not None:
             return result
-    array, storage, number, result = _arguments.activation_arguments(x, axis, out, name=name)
+    array, storage, result = _arguments.activation_arguments(x, out, name)
+    number = _arguments.as_axis(axis, array.ndim, name)
     upstream, upstream_storage = _arguments.upstream_of_each(grad_output, array, name, out)
     bits, result_bits = _arguments.as_bits(array, storage), _arguments.as_bits(result, storage)
     _kernels.activation_of_rows(operation, bits, storage, number, result_bits, None, upstream, upstream_storage)

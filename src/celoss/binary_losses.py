@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from celoss import _arguments, _kernels
@@ -76,8 +77,8 @@ def binary_cross_entropy(
     -------
     float or ndarray
         "mean" and "sum": a float, accumulated in float64. "none": an array of the logits' shape, float64 for float64
-        logits and float32 for all others. The mean of nothing is NaN. A score of +inf or -inf is a certain prediction:
-        loss 0 if it is right, +inf if it is wrong.
+        logits and float32 for all others; of one score without dimensions a NumPy scalar. The mean of nothing is NaN. A
+        score of +inf or -inf is a certain prediction: loss 0 if it is right, +inf if it is wrong.
 
     Raises
     ------
@@ -143,7 +144,7 @@ def binary_cross_entropy_with_grad(
     loss : float or ndarray
         As from `binary_cross_entropy`.
     grad : ndarray
-        Shape and dtype of `logits`; `out` where it is given.
+        Shape and dtype of `logits`, a NumPy scalar where they have no dimension; `out` where it is given.
 
     Raises
     ------
@@ -235,7 +236,7 @@ def binary_brier_score_with_grad(
     loss : float or ndarray
         As from `binary_brier_score`.
     grad : ndarray
-        Shape and dtype of `logits`; `out` where it is given.
+        Shape and dtype of `logits`, a NumPy scalar where they have no dimension; `out` where it is given.
 
     Raises
     ------
@@ -315,4 +316,14 @@ def _loss_of_scores(
             raise _arguments.bad_score_value(target, weight, pos_weight)
         if grad is not None:
             result = result[0], grad
+        if arguments.logits.ndim == 0:
+            result = _of_one_score(result, options[-1])
     return result
+
+
+def _of_one_score(result: Any, out: NDArray[Any] | None) -> Any:
+    """A result without dimensions is a NumPy scalar, but for the gradient in `out`."""
+    if isinstance(result, tuple):
+        loss, grad = result
+        return _of_one_score(loss, None), grad if out is not None else grad[()]
+    return result[()] if isinstance(result, np.ndarray) else result

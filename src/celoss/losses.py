@@ -68,7 +68,8 @@ def cross_entropy(
         A finite weight for each row, of either sign; broadcasts to the loss's shape. A row of weight 0 is left out, whatever
         its logits and target hold.
     ignore_index : int, default -100
-        Rows with this target have loss 0, gradient 0, and count in no denominator. Their logits may be anything.
+        Rows with this target have loss 0, gradient 0, and count in no denominator. Their logits may be anything. Only with
+        class indices: rows of probabilities are left out by a `sample_weight` of 0.
     label_smoothing : float, default 0.0
         Moves this share of the target's mass evenly to all classes (``label_smoothing / C`` each).
     focal_gamma : float, default 0.0
@@ -86,14 +87,21 @@ def cross_entropy(
     -------
     float or ndarray
         "mean" and "sum": a float, accumulated in float64. "none": an array of the loss's shape, float64 for float64
-        logits and float32 for all others. The mean of nothing is NaN.
+        logits and float32 for all others; of one row, 1-d logits, a NumPy scalar. The mean of nothing is NaN.
 
     Raises
     ------
     TypeError, ValueError
-        For arguments of the wrong kind, shape or value.
+        For arguments of the wrong kind, shape or value. What holds no plain numbers (strings, objects, a masked array, a
+        sparse matrix, a Dask collection, a dict of weights) is never guessed at: the message says what to pass instead.
     IndexError
         For a class index out of range: its position, value and the range.
+
+    Warns
+    -----
+    UserWarning
+        Where the logits have one class, whose probability is 1 whatever the score, and the target is floating: what was
+        meant is then a binary loss, such as `binary_cross_entropy`.
 
     See Also
     --------
@@ -358,8 +366,11 @@ def _loss_of_rows(
         arguments, grad = _arguments.row_arguments(operation, logits, target, axis, ignore_index, *options)
         result = _kernels.loss_of_rows(operation, arguments)
         logits, axis, weight = arguments.logits, arguments.axis, arguments.sample_weight
-        if grad is not None and type(result) is not int:
-            result = result[0], grad
+        if type(result) is not int:
+            loss = result if grad is None else result[0]
+            if arguments.row_loss is not None and arguments.row_loss.ndim == 0:
+                loss = loss[()]  # of one row: a NumPy scalar, and no array without dimensions
+            result = loss if grad is None else (loss, grad)
     if type(result) is int:
         raise _arguments.out_of_range(target, logits.shape[axis], ignore_index, result, weight)  # type: ignore[union-attr]
     return result

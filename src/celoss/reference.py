@@ -25,19 +25,24 @@ import numpy.typing as npt
 
 from celoss._reference_arguments import (
     Array,
+    Axis,
     Floats,
     Loss,
     Scale,
+    as_axes,
     as_floating,
     as_rows,
     as_scores,
     as_weights,
+    axes_apart,
+    axes_as_one,
     check_focal,
     class_axis_last,
     loss_dtype,
     reduced,
     results,
     rounded,
+    scalar_or_array,
 )
 
 __all__ = [
@@ -155,38 +160,42 @@ def _smooth(q: Floats, label_smoothing: float, n_classes: int) -> tuple[Floats, 
 
 
 @np.errstate(all="ignore")
-def softmax(x: npt.ArrayLike, *, axis: int = -1, out: Array | None = None) -> Array:
+def softmax(x: npt.ArrayLike, *, axis: Axis = -1, out: Array | None = None) -> Array:
     """Probabilities p_k = exp(x_k) / Σ_c exp(x_c). A row with NaN or +inf, or of -inf only, is NaN."""
     x = as_floating(x, "x")
-    p = _softmax_pieces(class_axis_last(x, axis)).p
-    return rounded(np.moveaxis(p, -1, axis), x, out)
+    axes = as_axes(axis, x.ndim)
+    p = _softmax_pieces(axes_as_one(x, axes)).p
+    return rounded(axes_apart(p, axes, x.shape), x, out)
 
 
 @np.errstate(all="ignore")
-def log_softmax(x: npt.ArrayLike, *, axis: int = -1, out: Array | None = None) -> Array:
+def log_softmax(x: npt.ArrayLike, *, axis: Axis = -1, out: Array | None = None) -> Array:
     """Log-probabilities log p_k = -((m - x_k) + log1p(r)), r the exponentials without the largest.
 
     For the largest score the value is -log1p(r), exact if tiny, too.
     """
     x = as_floating(x, "x")
-    nll = _softmax_pieces(class_axis_last(x, axis)).nll
-    return rounded(np.moveaxis(-nll, -1, axis), x, out)
+    axes = as_axes(axis, x.ndim)
+    nll = _softmax_pieces(axes_as_one(x, axes)).nll
+    return rounded(axes_apart(-nll, axes, x.shape), x, out)
 
 
 @np.errstate(all="ignore")
-def logsumexp(x: npt.ArrayLike, *, axis: int = -1, keepdims: bool = False) -> Array:
+def logsumexp(x: npt.ArrayLike, *, axis: Axis = -1, keepdims: bool = False) -> Array:
     """log Σ_c exp(x_c) = m + log1p(r).
 
-    A row of -inf only gives -inf, a row with +inf gives +inf: the sum exists there, only probabilities do not.
+    A row of -inf only gives -inf, as nothing does; a row with +inf gives +inf: the sum exists there, only probabilities
+    do not.
     """
     x = as_floating(x, "x")
-    rows = class_axis_last(x, axis)
+    axes = as_axes(axis, x.ndim)
+    rows = axes_as_one(x, axes)
     m, e = _exponentials(rows)
     r, _ = _leave_one_out(e)
     largest = np.max(rows, axis=-1, keepdims=True, initial=-np.inf)
     lse = np.where(np.isinf(largest), largest, m + np.log1p(r))
-    lse = np.moveaxis(lse, -1, axis) if keepdims else lse[..., 0]
-    return lse.astype(loss_dtype(x))
+    lse = np.expand_dims(lse[..., 0], axes if keepdims else ())
+    return scalar_or_array(lse.astype(loss_dtype(x)))
 
 
 @np.errstate(all="ignore")

@@ -28,7 +28,7 @@ MIXES = [
     for shape, dtype, reduction, weight, smoothing, ignored, target, upstream in itertools.product(
         SHAPES, DTYPES, ["mean", "sum", "none"], [False, True], [0.0, 0.2], [None, 1, 255], TARGETS, [False, True]
     )
-    if not (target == "probabilities" and ignored is not None)  # PyTorch refuses, celoss has no row to ignore
+    if not (target == "probabilities" and ignored is not None)  # both refuse
 ]
 BY_SHAPE = {shape: [mix for mix in MIXES if mix[0] == shape] for shape in SHAPES}
 
