@@ -394,11 +394,22 @@ def as_sample_weight(value: ArrayLike | None, shape: tuple[int, ...], name: str 
     return None if value is None else _broadcast(_as_weights(value, name, of_either_sign=True), shape, name)
 
 
+def _other_shape(given: tuple[int, ...], wanted: tuple[int, ...], name: str) -> str:
+    """How an array of nearly the right shape gets it: a column where a row was meant, or the first dimensions alone."""
+    if given == (*wanted, 1):
+        return f"; pass {name}[..., 0]"
+    if 0 < len(given) < len(wanted) and given == wanted[: len(given)]:
+        missing = ", ".join(["None"] * (len(wanted) - len(given)))
+        return f"; for one each of the first dimension{'s' * (len(given) > 1)} pass {name}[..., {missing}]"
+    return ""
+
+
 def _broadcast(array: Array, shape: tuple[int, ...], name: str) -> NDArray[np.float64]:
     try:
         return np.ascontiguousarray(np.broadcast_to(array, shape), np.float64).reshape(shape)
     except ValueError:
-        raise ValueError(f"{name} of shape {array.shape} does not broadcast to the loss's shape {shape}") from None
+        hint = _other_shape(array.shape, shape, name)
+        raise ValueError(f"{name} of shape {array.shape} does not broadcast to the loss's shape {shape}{hint}") from None
 
 
 def as_upstream(grad_output: ArrayLike | None, shape: tuple[int, ...], reduction: int) -> float | NDArray[np.float64] | None:
@@ -425,8 +436,8 @@ def as_target(target: Any, logits: Array, axis: int, ignore_index: int) -> tuple
     _refuse_labels_of_scores(array, logits)
     if kind == "b" and not (array.shape == logits.shape and array.ndim > 1):
         raise TypeError(
-            f"target is {_described(array)}; expected class indices (an integer dtype, shape {rows}), or one-hot rows or "
-            f"probabilities (shape {logits.shape})"
+            f"target is {_described(array)}; expected class indices (an integer dtype, shape {rows}"
+            f"{': pass target.astype(int)' if array.shape == rows else ''}), or one-hot rows or probabilities (shape {logits.shape})"
         )
     if not floating and kind not in "biu":
         if array.size == 0 and array.shape == rows:  # an empty list has no dtype of its own
@@ -463,7 +474,7 @@ def as_target(target: Any, logits: Array, axis: int, ignore_index: int) -> tuple
             )
         raise ValueError(
             f"target has shape {array.shape}; with logits of shape {logits.shape} and axis {axis}, "
-            f"class indices must have shape {rows}"
+            f"class indices must have shape {rows}{_other_shape(array.shape, rows, 'target')}"
         )
     return *_as_indices(array, logits.shape[axis], ignore_index), None, 0
 
@@ -718,7 +729,8 @@ def as_score_weight(value: ArrayLike | None, shape: tuple[int, ...], name: str) 
     try:
         return np.broadcast_to(array, shape), storage
     except ValueError:
-        raise ValueError(f"{name} of shape {array.shape} does not broadcast to the logits' shape {shape}") from None
+        hint = _other_shape(array.shape, shape, name)
+        raise ValueError(f"{name} of shape {array.shape} does not broadcast to the logits' shape {shape}{hint}") from None
 
 
 def bad_score_value(target: Any, weight: Any, pos_weight: Any) -> ValueError:
