@@ -435,9 +435,10 @@ def as_target(target: Any, logits: Array, axis: int, ignore_index: int) -> tuple
     floating = _name(array.dtype) in _STORAGE
     _refuse_labels_of_scores(array, logits)
     if kind == "b" and not (array.shape == logits.shape and array.ndim > 1):
+        hint = ": pass target.astype(int)" if array.shape == rows else ""
         raise TypeError(
-            f"target is {_described(array)}; expected class indices (an integer dtype, shape {rows}"
-            f"{': pass target.astype(int)' if array.shape == rows else ''}), or one-hot rows or probabilities (shape {logits.shape})"
+            f"target is {_described(array)}; expected class indices (an integer dtype, shape {rows}{hint}), or one-hot rows or "
+            f"probabilities (shape {logits.shape})"
         )
     if not floating and kind not in "biu":
         if array.size == 0 and array.shape == rows:  # an empty list has no dtype of its own
