@@ -140,6 +140,19 @@ def test_special_values(level):
 
 
 @by_name
+@pytest.mark.parametrize("classes", [5, 100])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_infinite_upstream_gradients(name, dtype, classes, level):
+    """As the formula gives them: infinite with the sum, NaN where infinities meet, and of that row alone."""
+    p, g = (a.astype(dtype) for a in problem(name, (4, classes), np.float64))
+    expected = FUNCTIONS[name](p, g)
+    g[0, 1], g[1, :2], g[2, 3] = np.inf, [np.inf, -np.inf], np.nan
+    result = FUNCTIONS[name](p, g)
+    np.testing.assert_array_equal(result, np.where([[True], [True], [True], [False]], reference_of(name)(p, g), expected))
+    assert np.isnan(result[0, 1]) and np.isneginf(np.delete(result[0], 1)).all()
+
+
+@by_name
 def test_errors(name):
     p, g = problem(name, (4, 3), np.float64)
     first = "p" if name == "softmax_vjp" else "log_p"

@@ -30,6 +30,14 @@ def as_floating(array: npt.ArrayLike, name: str) -> Array:
     return array
 
 
+def as_upstream_of_each(grad_output: npt.ArrayLike, shape: tuple[int, ...]) -> Array:
+    """An upstream gradient with a number for each of an activation's results."""
+    g = as_floating(grad_output, "grad_output")
+    if g.shape != shape:
+        raise ValueError(f"grad_output has shape {g.shape}; expected {shape}")
+    return g
+
+
 def loss_dtype(logits: Array) -> npt.DTypeLike:
     return np.float64 if logits.dtype.name == "float64" else np.float32
 
@@ -108,7 +116,8 @@ def as_rows(
     s = as_weights(sample_weight, "sample_weight", shape, of_either_sign=True)
     if target.dtype.kind in "biu" and target.ndim > 1 and target.shape == logits.shape:
         one_hot = np.moveaxis(target, axis, -1)
-        if np.any(np.sum(one_hot != 0, axis=-1) != 1) or np.any((one_hot != 0) & (one_hot != 1)):
+        bad = (np.sum(one_hot != 0, axis=-1) != 1) | np.any((one_hot != 0) & (one_hot != 1), axis=-1)
+        if np.any(bad & (s != 0.0)):
             raise ValueError("an integer or bool target of the logits' shape is one-hot: one 1 in each row, and otherwise 0")
         target = np.asarray(np.argmax(one_hot, axis=-1))
     is_index = target.dtype.kind in "iu"

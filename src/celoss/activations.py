@@ -164,7 +164,8 @@ def softmax_vjp(p: ArrayLike, grad_output: ArrayLike, *, axis: int = -1, out: ND
     p : array_like, shape (..., C, ...)
         What `softmax` returned. dtypes and layouts as there.
     grad_output : array_like
-        The gradient :math:`g` with respect to `p`, of its shape; any of the dtypes.
+        The gradient :math:`g` with respect to `p`, of its shape; any of the dtypes. Beside a `p` that is not float64 it is
+        read in float32.
     axis : int, default -1
         The axis of the classes.
     out : ndarray, optional

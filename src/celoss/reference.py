@@ -33,6 +33,7 @@ from celoss._reference_arguments import (
     as_floating,
     as_rows,
     as_scores,
+    as_upstream_of_each,
     as_weights,
     axes_apart,
     axes_as_one,
@@ -201,7 +202,7 @@ def logsumexp(x: npt.ArrayLike, *, axis: Axis = -1, keepdims: bool = False) -> A
 @np.errstate(all="ignore")
 def softmax_vjp(p: npt.ArrayLike, grad_output: npt.ArrayLike, *, axis: int = -1, out: Array | None = None) -> Array:
     """Back through softmax: p_k (g_k - Σ_c p_c g_c), with p its result and g the gradient with respect to it."""
-    p, g = as_floating(p, "p"), as_floating(grad_output, "grad_output")
+    p, g = as_floating(p, "p"), as_upstream_of_each(grad_output, np.shape(p))
     rows, upstream = class_axis_last(p, axis), class_axis_last(g, axis)
     back = rows * (upstream - np.sum(rows * upstream, axis=-1, keepdims=True))
     return rounded(np.moveaxis(back, -1, axis), p, out)
@@ -210,7 +211,7 @@ def softmax_vjp(p: npt.ArrayLike, grad_output: npt.ArrayLike, *, axis: int = -1,
 @np.errstate(all="ignore")
 def log_softmax_vjp(log_p: npt.ArrayLike, grad_output: npt.ArrayLike, *, axis: int = -1, out: Array | None = None) -> Array:
     """Back through log_softmax: g_k - exp(log p_k) Σ_c g_c."""
-    log_p, g = as_floating(log_p, "log_p"), as_floating(grad_output, "grad_output")
+    log_p, g = as_floating(log_p, "log_p"), as_upstream_of_each(grad_output, np.shape(log_p))
     rows, upstream = class_axis_last(log_p, axis), class_axis_last(g, axis)
     back = upstream - np.exp(rows) * np.sum(upstream, axis=-1, keepdims=True)
     return rounded(np.moveaxis(back, -1, axis), log_p, out)

@@ -81,10 +81,11 @@ template <class T, bool LOG> void vjp_sums(const Tile<T>* x, const Tile<T>* q, R
     });
 }
 
-// Logarithms of probabilities are at most 0; beyond what an exponential of float64 can be it is infinite.
+// Logarithms of probabilities are at most 0; beyond what an exponential of float64 can be it is infinite, or 0 (which matters
+// where the sum is infinite).
 template <class N> CELOSS_INLINE N exp_of_any(F64 x) {
     const N e = exp_of(N(select(x > 600.0, F64{} + 600.0, x)));
-    return select(x > 600.0, N(F64{} + __builtin_inf()), e);
+    return select(x > 600.0, N(F64{} + __builtin_inf()), select(x < -745.2, N{}, e));
 }
 
 template <class T, bool LOG> void vjp(const Tile<T>* x, const Tile<T>* q, const Tile<T>* g, const Rows<T>* r) {
@@ -98,7 +99,8 @@ template <class T, bool LOG> void vjp(const Tile<T>* x, const Tile<T>* q, const 
         rows.each(x->classes, [&](ptrdiff_t j, int count) CELOSS_LAMBDA_INLINE {
             const F64 v = load_wide(from + j * from_stride, count);
             const N u = number<T>(load_wide(upstream + j * upstream_stride, count));
-            const N back = LOG ? u - exp_of_any<N>(v) * scaled : number<T>(v) * (u - sum);
+            // (sum_of, not -: an upstream gradient may be infinite.)
+            const N back = LOG ? sum_of(u, -(exp_of_any<N>(v) * scaled)) : number<T>(v) * sum_of(u, -sum);
             store_wide(to + j * to_stride, count, rounded(back));
         });
     });
