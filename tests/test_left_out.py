@@ -54,6 +54,25 @@ def test_rows_of_weight_0(name, shape, form, level):
             np.testing.assert_array_equal(out, getattr(celoss, name)(x, target, sample_weight=weight)[1])
 
 
+@pytest.mark.parametrize("name", ROW_LOSSES)
+def test_targets_of_weight_0_in_other_notations(name):
+    """An index that no int64 holds; a one-hot row that is empty, or holds anything else."""
+    x, _, weight = problem((7, 3), np.float64, "indices")
+    indices = np.arange(7, dtype=np.uint64) % 3
+    one_hot = np.eye(3, dtype=np.int64)[indices.astype(int)]
+    expected = results(name, x, indices, sample_weight=weight)
+    indices[1], indices[4], one_hot[1], one_hot[4] = 2**64 - 1, 2**63, 0, [1, 7, -1]
+    for target in (indices, one_hot):
+        for found in (results(name, x, target, sample_weight=weight), getattr(reference, name)(x, target, sample_weight=weight)):
+            for a, b in zip(found if isinstance(found, tuple) else (found,), expected, strict=True):
+                np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-16)
+        error = IndexError if target is indices else ValueError
+        with pytest.raises(error, match=r"target\[1\]"):
+            results(name, x, target)
+    with pytest.raises(IndexError, match=rf"target\[1\] = {2**64 - 1} is not in \[0, 3\)"):
+        results(name, x, indices, ignore_index=2**63)
+
+
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 @pytest.mark.parametrize("name", SCORE_LOSSES)
 def test_scores_of_weight_0(name, dtype, level):

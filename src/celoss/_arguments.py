@@ -120,6 +120,8 @@ def _unmasked(name: str, role: str) -> str:
             "pass logits.data, and leave out what is masked by ignore_index or a weight of 0; "
             "where masked classes cannot occur, pass logits.filled(-np.inf)"
         )
+    if role == "log_p":
+        return "pass log_p.filled(-np.inf), which gives what is masked the probability 0"
     if role == "x":
         return "pass x.filled(-np.inf), which gives what is masked the probability 0, or x.data"
     return f"pass {name}.filled(0), which leaves out what is masked"
@@ -364,8 +366,8 @@ def _as_numbers(value: Any, name: str, role: str = "") -> Array:
     return array
 
 
-def _as_weights(value: ArrayLike, name: str, of_either_sign: bool = False) -> NDArray[np.float64]:
-    array = _as_numbers(value, name)
+def _as_weights(value: ArrayLike, name: str, of_either_sign: bool = False, role: str = "") -> NDArray[np.float64]:
+    array = _as_numbers(value, name, role)
     array = array.astype(np.float64)
     good = np.isfinite(array) if of_either_sign else (array >= 0) & (array < np.inf)
     if not good.all():
@@ -427,7 +429,9 @@ def as_upstream(grad_output: ArrayLike | None, shape: tuple[int, ...], reduction
     return np.ascontiguousarray(array)
 
 
-def as_target(target: Any, logits: Array, axis: int, ignore_index: int) -> tuple[Array | None, int, Array | None, int]:
+def as_target(
+    target: Any, logits: Array, axis: int, ignore_index: int, sample_weight: Array | None = None
+) -> tuple[Array | None, int, Array | None, int]:
     """Class indices (contiguous int64 or int32) and the value that marks ignored rows, or probabilities and their storage."""
     array = as_array(target, "target")
     rows = logits.shape[:axis] + logits.shape[axis + 1 :]
@@ -466,7 +470,7 @@ def as_target(target: Any, logits: Array, axis: int, ignore_index: int) -> tuple
         storage = _STORAGE[_name(array.dtype)]
         return None, 0, as_bits(array, storage), storage
     if array.shape == logits.shape and array.ndim > 1:
-        return *_as_indices(_indices_of_one_hot(array, axis), logits.shape[axis], ignore_index), None, 0
+        return *_as_indices(_indices_of_one_hot(array, axis, sample_weight), ignore_index), None, 0
     if array.shape != rows:
         if array.shape == logits.shape:
             raise TypeError(
@@ -477,14 +481,16 @@ def as_target(target: Any, logits: Array, axis: int, ignore_index: int) -> tuple
             f"target has shape {array.shape}; with logits of shape {logits.shape} and axis {axis}, "
             f"class indices must have shape {rows}{_other_shape(array.shape, rows, 'target')}"
         )
-    return *_as_indices(array, logits.shape[axis], ignore_index), None, 0
+    return *_as_indices(array, ignore_index), None, 0
 
 
-def _indices_of_one_hot(array: Array, axis: int) -> Array:
-    """The classes of rows that hold one 1 and otherwise 0."""
+def _indices_of_one_hot(array: Array, axis: int, sample_weight: Array | None) -> Array:
+    """The classes of rows that hold one 1 and otherwise 0; of weight 0 they may hold anything."""
     good = (array != 0).sum(axis=axis) == 1
     if array.dtype.kind != "b":
         good &= ((array == 0) | (array == 1)).all(axis=axis)
+    if sample_weight is not None:
+        good |= sample_weight == 0
     if not good.all():
         where = np.unravel_index(int(good.argmin()), good.shape)
         row = np.moveaxis(array, axis, -1)[where]
@@ -496,16 +502,19 @@ def _indices_of_one_hot(array: Array, axis: int) -> Array:
     return indices
 
 
-def _as_indices(array: Array, classes: int, ignore_index: int) -> tuple[Array, int]:
-    """Contiguous int64 or int32, and the value that marks ignored rows there: ignore_index, where an int64 can hold it."""
+def _as_indices(array: Array, ignore_index: int) -> tuple[Array, int]:
+    """Contiguous int64 or int32, and the value that marks ignored rows there: ignore_index, where an int64 can hold it.
+
+    What no int64 can hold becomes another number that is no class: whether the row counts, only the kernel looks.
+    """
     low, high = -(2**63), 2**63 - 1
     mark = ignore_index if low <= ignore_index <= high else low
     if (array.dtype.kind == "u" and array.itemsize == 8) or mark != ignore_index:
         ignored = array == ignore_index
-        if bool((~ignored & ((array > high) | (array == low))).any()):
-            raise out_of_range(array, classes, ignore_index)
-        array = np.where(ignored, 0, array).astype(np.int64)
+        beyond = ~ignored & ((array > high) | (array == low))
+        array = np.where(ignored | beyond, 0, array).astype(np.int64)
         array[ignored] = mark
+        array[beyond] = high if mark != high else high - 1
     dtype = array.dtype if array.dtype in (np.int32, np.int64) and array.dtype.isnative else np.dtype(np.int64)
     return np.require(array, dtype, ["C", "A"]).reshape(array.shape), mark
 
@@ -617,7 +626,8 @@ def row_arguments(
     rows = x.shape[:axis] + x.shape[axis + 1 :]
     reduction = as_reduction(reduction)
     ignore_index = as_ignore_index(ignore_index)
-    indices, mark, probabilities, q_storage = as_target(target, x, axis, ignore_index)
+    row_weight = as_sample_weight(sample_weight, rows)
+    indices, mark, probabilities, q_storage = as_target(target, x, axis, ignore_index, row_weight)
     if classes == 0 and np.prod(rows, dtype=np.int64) > 0:
         raise ValueError(f"logits of shape {x.shape} have no class along axis {axis}")
     if probabilities is not None and ignore_index != IGNORE_INDEX:
@@ -630,7 +640,6 @@ def row_arguments(
     class_weight = as_class_weight(weight, classes)
     if operation == Operation.BRIER and weight is not None and probabilities is not None:
         raise ValueError("weight needs class indices: probabilities have no one class whose weight counts")
-    row_weight = as_sample_weight(sample_weight, rows)
     upstream = as_upstream(grad_output, rows, reduction) if want_grad else None
     grad = None
     if want_grad:
@@ -717,11 +726,16 @@ def as_labels(target: Any, shape: tuple[int, ...]) -> tuple[Array, int]:
     return _readable(array)
 
 
+def _role_of_score_weight(name: str) -> str:
+    """The `weight` of a binary loss is another than that of classes."""
+    return "score_weight" if name == "weight" else name
+
+
 def as_score_weight(value: ArrayLike | None, shape: tuple[int, ...], name: str) -> tuple[Array | None, int]:
     """Weights seen in the logits' shape, and how they are stored. The kernel tests their values while it reads them."""
     if value is None:
         return None, 0
-    array = _as_numbers(value, name, "score_weight" if name == "weight" else name)
+    array = _as_numbers(value, name, _role_of_score_weight(name))
     if array.size == 0 or 0 in shape:
         array = _as_weights(array, name, of_either_sign=name == "weight")
     array, storage = _readable(array)
@@ -858,7 +872,7 @@ def check_score_options(
     as_reduction(reduction)
     for value, name in ((weight, "weight"), (pos_weight, "pos_weight")):
         if value is not None:
-            _as_weights(value, name, of_either_sign=name == "weight")
+            _as_weights(value, name, of_either_sign=name == "weight", role=_role_of_score_weight(name))
     as_label_smoothing(label_smoothing)
     as_focal_gamma(focal_gamma, label_smoothing)
     as_normalizer(normalizer, lambda: 0)
