@@ -145,7 +145,8 @@ def arrays(logits: Array, indices: Array | None = None) -> Arrays:
 def examples(name: str, arrays: Arrays, *, singly: bool = False) -> Iterator[Example]:
     """Calls with each form of target: without options, with as many as go together, and `singly` also with each alone.
 
-    `out` says where results go and not what they are: where the arrays have one, it is in every call.
+    `out` says where results go and not what they are: where the arrays have one, it is in every call whose result is of its
+    dtype.
     """
     function = FUNCTIONS[name]
     forms: tuple[tuple[str, ...], ...] = ((),)
@@ -157,13 +158,14 @@ def examples(name: str, arrays: Arrays, *, singly: bool = False) -> Iterator[Exa
         for names in _choices(name, "probabilities" not in form, singly):
             a = _classes_first(arrays) if "axis" in names else arrays
             given = {option: function.options[option].example(a) for option in function.options if option in names}
-            if "out" in function.options and a.out is not None:
-                given["out"] = a.out
             cancels = not {"probabilities", "upstream"}.isdisjoint(form)
             cancels = cancels or any(function.options[option].cancels for option in names)
             # What is carried back starts from a result, which is at most 1, or its logarithm; its gradient may be anything.
             fields = ("probabilities", "logits") if form == ("upstream",) else ("logits", *form)
-            yield Example(name, ", ".join([name, *form, *given]), tuple(getattr(a, f) for f in fields), given, cancels)
+            arguments = tuple(getattr(a, f) for f in fields)
+            if "out" in function.options and a.out is not None and a.out.dtype == arguments[0].dtype:
+                given["out"] = a.out
+            yield Example(name, ", ".join([name, *form, *given]), arguments, given, cancels)
 
 
 @cache  # tests ask for some thousand arrays
