@@ -102,8 +102,7 @@ template <class T> void brier_rows(const Tile<double>* e, ptrdiff_t low, const T
         const F64 row_weight = option_of_rows(o->sample_weight, i, count);
         const M64 ignored = ignored_rows(r->targets, i) | (row_weight == 0.0);
         M64 at_maximum{};
-        const N s = number<T>(row_weight),
-                u = s * number<T>(weight_of_targets(r->targets, o, i, count));
+        const N s = number<T>(row_weight), u = s * number<T>(weight_of_targets(r->targets, o, i, count));
         const N a = two * u * number<T>(splat(o->factor)) * number<T>(option_of_rows(o->upstream, i, count));
         const N inverse = load_number<T>(r->inverse, i);
         const N p = number<T>(load(r->unit.high + i)) * inverse;

@@ -77,8 +77,7 @@ template <class T> void cross_entropy(ptrdiff_t n, const RowOptions* o, Rows<T>*
         const int count = (int)(n - i < W ? n - i : W);
         const F64 row_weight = option_of_rows(o->sample_weight, i, count);
         const M64 ignored = ignored_rows(r->targets, i) | (row_weight == 0.0);
-        const N w_t = number<T>(weight_of_targets(r->targets, o, i, count)),
-                s = number<T>(row_weight);
+        const N w_t = number<T>(weight_of_targets(r->targets, o, i, count)), s = number<T>(row_weight);
         const N up = number<T>(splat(o->factor)) * s * number<T>(option_of_rows(o->upstream, i, count));
         const N nll = load_number<T>(r->nll, i), miss = load_number<T>(r->miss, i);
         N loss, coefficient, at_target{};

@@ -15,8 +15,7 @@ template <class I> ptrdiff_t count_other_than(const I* target, ptrdiff_t n, int6
 }
 
 template <class I>
-int read_targets(const I* target, const double* sample_weight, ptrdiff_t n, int64_t ignore_index, int64_t classes,
-                 int64_t* out) {
+int read_targets(const I* target, const double* sample_weight, ptrdiff_t n, int64_t ignore_index, int64_t classes, int64_t* out) {
     int64_t kept = 0, ignored = 0, outside = 0;
     // The array may change under the call: this is the only look at it.
     for (ptrdiff_t i = 0; i < n; ++i) out[i] = (int64_t)target[i];
