@@ -26,6 +26,7 @@ FLOATS = [np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.float16), BFLO
 INTEGERS = [np.dtype(code) for code in "bBhHiIqQ"]
 
 ACTIVATIONS = [name for name, function in FUNCTIONS.items() if function.kind.startswith("activation")]
+BACK = [name for name, function in FUNCTIONS.items() if function.kind == "back of rows"]
 OF_ROWS = [name for name, function in FUNCTIONS.items() if function.kind == "rows"]
 OF_SCORES = [name for name, function in FUNCTIONS.items() if function.kind == "scores"]
 
@@ -102,16 +103,27 @@ def shapes(draw, least=1):
     return tuple(shape)
 
 
-def weights(shape):
-    """Finite numbers >= 0, zeros among them."""
+def weights(shape, signs=(1,)):
+    """Finite numbers, zeros among them; of one or the other sign where there are `signs`."""
     return st.builds(
-        lambda seed, zeros, scale: np.where(
-            np.random.default_rng(seed).random(shape) < zeros, 0, np.random.default_rng(seed + 1).uniform(0, scale, shape)
+        lambda seed, zeros, scale, sign: np.where(
+            np.random.default_rng(seed).random(shape) < zeros,
+            0,
+            np.random.default_rng(seed + 1).uniform(min(sign, 0) * scale, max(sign, 0.25) * scale, shape),
         ),
         st.integers(0, 2**32),
         st.sampled_from([0, 0.3, 1]),
         st.sampled_from([1.0, 3.0, 1e6]),
+        st.sampled_from(signs),
     )
+
+
+EITHER_SIGN = (1, 1, -1)  # of rows and of scores
+
+
+def one_hot(indices, classes, axis, kind):
+    """Class indices as rows that hold a single 1."""
+    return np.moveaxis(indices[..., None] == np.arange(classes), -1, axis).astype(kind)
 
 
 # The options that `calls` and `outs` make values for.
@@ -148,6 +160,10 @@ def calls(draw, name):
         if axis != -1 or draw(st.booleans()):
             options["axis"] = axis
     x = draw(arrays(shape, dtype))
+    if name in BACK:
+        if name == "log_softmax_vjp" and x.dtype.kind not in "biu":
+            x = arranged(-np.abs(draw(values(shape, dtype))), draw(st.sampled_from(LAYOUTS)))
+        return [x, draw(arrays(shape, draw(st.sampled_from([*FLOATS, *INTEGERS]))))], options
     if name in ACTIVATIONS:
         if "keepdims" in names:
             options["keepdims"] = draw(st.booleans())
@@ -159,9 +175,14 @@ def calls(draw, name):
         kind = draw(st.sampled_from([code for code in INTEGERS if code.itemsize > 1]))
         seed = draw(st.integers(0, 2**32))
         target = np.random.default_rng(seed).integers(0, classes, rows)
-        if np.iinfo(kind).min <= ignored <= np.iinfo(kind).max:
+        if x.ndim > 1 and draw(st.integers(0, 3)) == 0:
+            kind, ignored = draw(st.sampled_from([*INTEGERS, np.dtype(bool)])), -100
+            target = one_hot(target, classes, axis, kind)
+        elif np.iinfo(kind).min <= ignored <= np.iinfo(kind).max:
             target = np.where(np.random.default_rng(seed + 1).random(rows) < draw(st.sampled_from([0, 0.3, 1])), ignored, target)
-        target = arranged(target.astype(kind), draw(st.sampled_from(LAYOUTS)))
+        layout = draw(st.sampled_from(LAYOUTS))
+        if layout != "repeated" or target.shape != x.shape:  # which might repeat the 1 of a one-hot row
+            target = arranged(target.astype(kind), layout)
         if ignored != -100 or draw(st.booleans()):
             options["ignore_index"] = ignored
     else:
@@ -169,14 +190,16 @@ def calls(draw, name):
         y = draw(weights(shape)) % 1
         y = np.rint(y) if kind.kind in "biu" or draw(st.booleans()) else y
         target = arranged(y.astype(kind), draw(st.sampled_from(LAYOUTS)))
-    hard = target.dtype.kind in "iu" if of_rows else bool(((target == 0) | (target == 1)).all())
+    hard = target.dtype.kind in "biu" if of_rows else bool(((target == 0) | (target == 1)).all())
 
     if "weight" in names and draw(st.booleans()) and function.takes(["weight"], hard):
-        options["weight"] = draw(weights((classes,) if of_rows else draw(st.sampled_from([shape, shape[-1:], ()]))))
+        options["weight"] = draw(
+            weights((classes,)) if of_rows else weights(draw(st.sampled_from([shape, shape[-1:], ()])), EITHER_SIGN)
+        )
     if "pos_weight" in names and draw(st.booleans()):
         options["pos_weight"] = draw(weights(draw(st.sampled_from([shape, shape[-1:], ()]))))
     if "sample_weight" in names and draw(st.booleans()):
-        options["sample_weight"] = draw(weights(draw(st.sampled_from([rows, rows[-1:], ()]))))
+        options["sample_weight"] = draw(weights(draw(st.sampled_from([rows, rows[-1:], ()])), EITHER_SIGN))
     if "label_smoothing" in names and draw(st.booleans()):
         options["label_smoothing"] = draw(st.sampled_from([0.1, 0, 1e-9, 0.5, 1, 1.0]))
     if draw(st.booleans()):
@@ -221,8 +244,8 @@ def eps_of(dtype):
 def cancelling_terms(name, args, options):
     """Of each loss before reduction, the size of the terms whose difference its gradient is; 0 where nothing cancels."""
     x, target = (np.asarray(a) for a in args)
-    s = np.asarray(options.get("sample_weight", 1.0))
-    w = np.asarray(options.get("weight", 1.0), np.float64)
+    s = np.abs(options.get("sample_weight", 1.0))
+    w = np.abs(np.asarray(options.get("weight", 1.0), np.float64))
     smoothing, axis = options.get("label_smoothing", 0.0), options.get("axis", -1)
     if name in OF_SCORES:
         y = target.astype(np.float64)
@@ -236,9 +259,17 @@ def cancelling_terms(name, args, options):
     return s * ((w * q).sum(axis=-1) + (name.startswith("brier_score")))
 
 
+def with_indices(name, args, options):
+    """One-hot rows as class indices."""
+    x, target = (np.asarray(a) for a in args)
+    if name in OF_ROWS and target.dtype.kind in "biu" and target.ndim > 1 and target.shape == x.shape:
+        target = target.argmax(axis=options.get("axis", -1))
+    return x, target
+
+
 def as_read(name, args):
-    """The arguments as the kernels read them: labels of binary losses are float32 beside logits that are not float64."""
-    x, target = (np.asarray(a) for a in args) if name in OF_SCORES else (None, None)
+    """The arguments as the kernels read them: what is for each score is float32 beside scores that are not float64."""
+    x, target = (np.asarray(a) for a in args) if name in OF_SCORES or name in BACK else (None, None)
     if target is None or target.dtype.kind != "f" or x.dtype.kind in "biu" or x.dtype.itemsize == 8:
         return args
     with np.errstate(all="ignore"):
@@ -269,6 +300,7 @@ MOST = 24  # both sides round: celoss to 8 units where terms cancel, the referen
 def agree(name, args, options, results, expected):
     """A loss, or a pair of loss and gradient, against those of the reference."""
     dtype = np.asarray(args[0]).dtype.newbyteorder("=")
+    args = with_indices(name, args, options)
     pair = isinstance(expected, tuple)
     (loss, grad), (expected_loss, expected_grad) = (results, expected) if pair else ((results, None), (expected, None))
     assert isinstance(loss, float) == isinstance(expected_loss, float)
@@ -277,10 +309,21 @@ def agree(name, args, options, results, expected):
         assert loss.dtype == expected_loss.dtype
     with np.errstate(all="ignore"):
         terms = cancelling_terms(name, args, options)
-        divisor = denominator(name, args, options) if options.get("reduction", "mean") == "mean" else 1.0
-        up = np.abs(options.get("grad_output", 1.0)) / divisor
+        is_mean = options.get("reduction", "mean") == "mean"
+        divisor = denominator(name, args, options) if is_mean else 1.0
+        up = np.abs(options.get("grad_output", 1.0)) / np.abs(divisor)
         # The losses are sums of terms >= 0, but for the Brier score's squares of differences.
         loss_terms = 0.0 if "brier" not in name else terms.sum() / divisor if isinstance(loss, float) else terms
+        # Weights of both signs: what is added cancels, and so does what the mean divides by.
+        cancelled = 1.0
+        if any(np.any(np.asarray(options.get(option, 1.0)) < 0) for option in ("sample_weight", "weight")):
+            absolute = {o: np.abs(options[o]) for o in ("sample_weight", "weight") if o in options}
+            cancelled = np.fmax(denominator(name, args, options | absolute) / np.abs(divisor), 1.0) if is_mean else 1.0
+            each = getattr(celoss.reference, name.removesuffix("_with_grad"))(
+                *args, **{o: v for o, v in options.items() if o not in ("grad_output", "normalizer")} | {"reduction": "none"}
+            )
+            if isinstance(loss, float):
+                loss_terms = np.fmax(np.abs(loss_terms), np.abs(each.astype(np.float64)).sum() / np.abs(divisor)) * cancelled
     # Sums of many equal numbers drift: by less than a unit for each number of a block, on both sides.
     most = MOST + min(terms.size, 256) if isinstance(loss, float) else MOST
     assert_close(loss, expected_loss, precision, most, loss_terms)
@@ -293,13 +336,29 @@ def agree(name, args, options, results, expected):
                 terms = np.expand_dims(terms, axis)
                 if name.startswith("brier_score"):  # p_k times such a difference
                     terms = 2 * terms * celoss.reference.softmax(np.asarray(args[0], np.float64), axis=axis)
+            terms = np.fmax(np.abs(expected_grad.astype(np.float64)), terms) * cancelled
         assert_close(grad, expected_grad, dtype, MOST, terms)
+
+
+def agree_back(name, args, options, result, expected):
+    """A gradient with respect to scores, in units of the terms that it is the difference of."""
+    assert result.dtype == expected.dtype
+    axis = options.get("axis", -1)
+    p, g = (np.asarray(a).astype(np.float64) for a in args)
+    with np.errstate(all="ignore"):
+        factor = p if name == "softmax_vjp" else np.exp(p)
+        each = np.abs(p * g) if name == "softmax_vjp" else np.abs(g)
+        own = np.abs(p * g) if name == "softmax_vjp" else np.abs(g)
+        terms = own + np.abs(factor) * each.sum(axis=axis, keepdims=True)
+        # What float64 cannot add up may be infinite or not, as the order has it.
+        overflow = ~np.isfinite(terms) & (np.isfinite(p) & np.isfinite(g)).all(axis=axis, keepdims=True)
+    assert_close(np.where(overflow, 0, result), np.where(overflow, 0, expected), expected.dtype, MOST, terms)
 
 
 def denominator(name, args, options):
     """What the mean of a call is divided by: the reference's sum over its mean, of losses that are all 1."""
     if "normalizer" in options:
-        return options["normalizer"]
+        return options["normalizer"] or 1.0
     x, target = args
     if name in OF_SCORES:
         return np.size(x)
@@ -339,6 +398,8 @@ def test_results_are_those_of_the_reference(name, data):
         assert (results[1] if isinstance(results, tuple) else results) is out
     for a, copy in zip(args, before, strict=True):
         assert a is out or a.tobytes() == copy.tobytes(), "an input was written to"
+    if name in BACK:
+        return agree_back(name, as_read(name, before), options, results, expected)
     if name not in ACTIVATIONS:
         return agree(name, before, options, results, expected)
     assert results.dtype == expected.dtype
@@ -385,13 +446,13 @@ BAD = {
     "logits": JUNK,
     "target": [*JUNK, np.zeros((7, 7, 7)), np.zeros((7, 7, 7), int)],
     "axis": [9, -9, 1.5, "0", (0, 0), (0, 9), [0], Odd()],
-    "weight": [*JUNK[1:], -1.0, np.nan, [np.inf], np.ones((5, 5, 5, 5, 5))],
+    "weight": [*JUNK[1:], -np.inf, np.nan, [np.inf], np.ones((5, 5, 5, 5, 5))],
     "pos_weight": [*JUNK[1:], -1.0, np.nan, [np.inf], np.ones((5, 5, 5, 5, 5))],
-    "sample_weight": [*JUNK[1:], -1.0, np.nan, [np.inf], np.ones((5, 5, 5, 5, 5))],
+    "sample_weight": [*JUNK[1:], -np.inf, np.nan, [np.inf], np.ones((5, 5, 5, 5, 5))],
     "ignore_index": [None, 1.5, "1", [1], Odd()],
     "label_smoothing": [None, "0.1", -0.1, 1.5, np.nan, [0.1, 0.2], Odd(), 1j],
     "reduction": [None, "average", 1, ["mean"], Odd(), b"mean"],
-    "normalizer": ["1", 0, -1.0, np.inf, np.nan, [1, 2], Odd(), 1j],
+    "normalizer": ["1", -1.0, np.inf, np.nan, [1, 2], Odd(), 1j],
     "n_threads": [0, -1, 1.5, "2", [1], Odd()],
     "grad_output": [*JUNK[1:], np.ones((5, 5, 5, 5, 5))],
     "out": [1.0, "abc", [0.0], Odd(), np.zeros((5, 5, 5, 5, 5)), np.zeros(3, "m8[s]"), np.ma.masked_array([1.0])],
@@ -436,8 +497,10 @@ def test_errors_are_those_of_the_reference(name, data):
     for option, value in other_options.items():
         if data.draw(st.booleans()):
             options[option] = value
+    if "normalizer" in FUNCTIONS[name].options and data.draw(st.integers(0, 7)) == 0:
+        options["normalizer"] = 0  # for what is left out altogether
     try:
-        expected = quietly(getattr(celoss.reference, name), *args, **options)
+        expected = quietly(getattr(celoss.reference, name), *(as_read(name, args) if name in BACK else args), **options)
     except Exception:
         expected = None
     try:
@@ -447,7 +510,7 @@ def test_errors_are_those_of_the_reference(name, data):
         assert expected is None or any(word in str(error) for word in UNCHECKED), f"the reference takes it: {error}"
         return
     assert expected is not None, "the reference refuses it"
-    # Labels that are no shares have terms of both signs, which either side sums in its own way.
-    shares = name not in OF_SCORES or bool(np.all((np.asarray(args[1]) >= 0) & (np.asarray(args[1]) <= 1)))
-    if name not in ACTIVATIONS and shares:
+    if name in BACK:
+        agree_back(name, args, options, results, expected)
+    elif name not in ACTIVATIONS:
         agree(name, args, options, results, expected)
