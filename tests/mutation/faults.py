@@ -329,6 +329,19 @@ FAULTS = [
         "brier: the rounding errors of float64 exponentials forgotten", BRIER,
         "store_wide(at + low, count, v.low);", "store_wide(at + low, count, F64{});", "test_accuracy",
     ),
+    # ---- what a weight of 0 leaves out -------------------------------------------------------------------------------
+    Fault(
+        "left out: the target of such a row is looked at", TARGETS,
+        "sample_weight[i] == 0 ? ignore_index : out[i];", "out[i];", "test_left_out",
+    ),
+    Fault(
+        "left out: the gradient of such a row of probabilities stays", KERNELS,
+        "                    if is_left_out(c, n + done + i):", "                    if False:", "test_left_out",
+    ),
+    Fault(
+        "left out: long rows of probabilities are read all the same", LONG,
+        "            if is_left_out(c, n):", "            if False:", "test_left_out",
+    ),
     # ---- binary losses -----------------------------------------------------------------------------------------------
     Fault(
         "binary: pos_weight weighs every label", BINARY,
@@ -345,7 +358,23 @@ FAULTS = [
     ),
     Fault(
         "binary: weights are not tested", BINARY,
-        "*bad |= ~((weight >= 0) & (weight < __builtin_inf()));", "(void)bad;", "test_binary",
+        "*bad |= ~(absolute(weight) < __builtin_inf()) | ~(", "*bad |= ~(", "test_binary",
+    ),
+    Fault(
+        "binary: labels are not tested beside weights", BINARY,
+        "*bad |= ~left_out & ((s.y < 0) | (s.y > 1));", "", "test_labels",
+    ),
+    Fault(
+        "binary: labels are not tested without weights", BINARY,
+        "bad |= (y < 0) | (no < 0);", "", "test_labels",
+    ),
+    Fault(
+        "binary: labels of weight 0 are tested", BINARY,
+        "*bad |= ~left_out & ((s.y < 0)", "*bad |= ((s.y < 0)", "test_left_out",
+    ),
+    Fault(
+        "binary: the gradient of a score of weight 0 is a product with 0", BINARY,
+        "if (GRAD) *grad = select(left_out, F64{}, *grad);", "", "test_left_out",
     ),
     # ---- level and threads -------------------------------------------------------------------------------------------
     Fault(
@@ -642,6 +671,14 @@ FAULTS = [
     ),
     # ---- rows of activations and of the other losses -----------------------------------------------------------------
     Fault(
+        "softmax_vjp: the sum is that of the upstream gradient alone", ACTIVATIONS,
+        "sum.add(LOG ? u : ", "sum.add(true ? u : ", "test_vjp",
+    ),
+    Fault(
+        "softmax_vjp: an infinite sum has a rounding error", ACTIVATIONS,
+        "number<T>(v) * sum_of(u, -sum);", "number<T>(v) * (u - sum);", "test_vjp",
+    ),
+    Fault(
         "logsumexp: infinities are NaN", ACTIVATIONS,
         "if (r->maximum[i] - r->maximum[i] == 0) r->loss", "if (true) r->loss", "test_activations",
     ),
@@ -678,7 +715,15 @@ FAULTS = [
     # ---- arguments ---------------------------------------------------------------------------------------------------
     Fault(
         "arguments: infinite and NaN weights are let through", ARGUMENTS,
-        "good = (array >= 0) & (array < np.inf)", "good = ~(array < 0)", "test_errors",
+        "else (array >= 0) & (array < np.inf)", "else ~(array < 0)", "test_errors",
+    ),
+    Fault(
+        "arguments: rows with several ones are one-hot", ARGUMENTS,
+        "good = (array != 0).sum(axis=axis) == 1", "good = (array != 0).any(axis=axis)", "test_labels",
+    ),
+    Fault(
+        "arguments: normalizer=0 is taken where something counts", ARGUMENTS,
+        "if count := counting():", "if (count := counting()) < 0:", "test_left_out",
     ),
     Fault(
         "arguments: an out that overlaps the logits is let through", ARGUMENTS,
