@@ -306,9 +306,10 @@ def test_nothing_to_average(name):
         (ValueError, r"target has shape \(3, 1\)", {"target": [[0], [1], [1]]}),
         (ValueError, r"weight of shape \(2,\)", {"weight": [1, 1]}),
         (ValueError, r"weight\[1\] = nan", {"weight": [1, NAN, 1]}),
-        (ValueError, r"weight\[2\] = -1", {"weight": [1, 0, -1]}),
+        (ValueError, r"weight\[2\] = -inf", {"weight": [1, 0, -INF]}),
         (ValueError, r"weight = inf", {"weight": INF}),
-        (ValueError, "weight", {"weight": np.float32([1, 1, -2])}),
+        (ValueError, "weight", {"weight": np.float32([1, 1, NAN])}),
+        (ValueError, r"target\[1\] = -1 is not in \[0, 1\]", {"target": [1, -1, 2]}),
         (TypeError, "weight must be numbers", {"weight": ["a", "b", "c"]}),
         (ValueError, "reduction", {"reduction": "average"}),
         (ValueError, "normalizer", {"normalizer": 0}),
@@ -352,11 +353,11 @@ def test_a_weight_is_named_where_it_stands():
     """Large weights are tested by the kernel; the message is that of small ones."""
     z = np.zeros((50, 3000), np.float32)
     for dtype in (np.float16, np.float32, np.float64):
-        for value in (NAN, INF, -1):
+        for name, value in (("weight", NAN), ("weight", -INF), ("pos_weight", INF), ("pos_weight", -1)):
             w = np.ones(z.shape, dtype)
             w[49, 17] = value
-            with pytest.raises(ValueError, match=rf"weight\[49, 17\] = {value}"):
-                celoss.binary_cross_entropy(z, z, weight=w)
+            with pytest.raises(ValueError, match=rf"^{name}\[49, 17\] = {value}"):
+                celoss.binary_cross_entropy(z, z, **{name: w})
 
 
 # ---- the loss object ------------------------------------------------------------------------------------------------

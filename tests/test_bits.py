@@ -384,6 +384,13 @@ def calls_of_row_activations(dtype):
     yield Call("long", (x,), {}, in_place)
 
 
+def calls_back(dtype):
+    """Of what goes back through an activation: its arrays in place of the result, and backwards as the upstream gradient."""
+    for call in calls_of_row_activations(dtype):
+        (x,) = call.arguments
+        yield call._replace(arguments=(x, x[..., ::-1]))
+
+
 def calls_of_scores(dtype, labelled):
     """Of what takes one score at a time: the binary losses, which have labels, and the activations."""
     for shape in SCORES:
@@ -449,6 +456,8 @@ def calls_of(function, dtype):
     parameters = inspect.signature(getattr(celoss, function)).parameters
     if function.startswith("binary_") or function.endswith("sigmoid"):
         calls = calls_of_scores(dtype, "target" in parameters)
+    elif function.endswith("_vjp"):
+        calls = calls_back(dtype)
     else:
         calls = calls_of_losses(dtype) if "target" in parameters else calls_of_row_activations(dtype)
     return (call for call in calls if is_possible(function, call, parameters))

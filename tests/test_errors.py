@@ -1,5 +1,6 @@
 """Every error of the contract, and what its message has to name."""
 
+import inspect
 import re
 import warnings
 
@@ -86,11 +87,11 @@ def test_shape_of_probabilities(function, shape):
 def test_which_form_of_target_was_meant(function):
     with raises(TypeError, "class indices", "integer dtype", "float64", "(4,)"):
         function(X, T.astype(float))
-    with raises(TypeError, "probabilities", "floating dtype", "int64", "(4, 3)"):
-        function(X, np.eye(4, 3, dtype=np.int64))
-    for target in (np.zeros(4, bool), np.zeros((4, 3), bool)):
-        with raises(TypeError, "bool", "class indices", "probabilities"):
-            function(X, target)
+    for dtype in (np.int64, bool):  # as many as logits: one-hot
+        with raises(ValueError, "target[3] holds", "one-hot", "probabilities have a floating dtype"):
+            function(X, np.eye(4, 3, dtype=dtype))
+    with raises(TypeError, "bool", "class indices", "target.astype(int)", "one-hot", "probabilities"):
+        function(X, np.zeros(4, bool))
     with raises(TypeError, "target", "complex128"):
         function(X, T.astype(complex))
     with raises(TypeError, "target"):
@@ -105,8 +106,7 @@ def test_which_form_of_target_was_meant(function):
 def test_square_logits_tell_the_forms_apart_by_dtype(function):
     """(3, 3) logits and (3, 3) targets; one class and one row."""
     function(np.zeros((3, 3)), np.eye(3))
-    with raises(TypeError, "probabilities"):
-        function(np.zeros((3, 3)), np.eye(3, dtype=int))
+    function(np.zeros((3, 3)), np.eye(3, dtype=int))  # one-hot
     function(np.zeros((1, 1)), [0])
     function(np.zeros((1, 1)), [[1.0]])
     with raises(TypeError, "class indices"):
@@ -191,13 +191,17 @@ def test_index_out_of_range_writes_nowhere_else(level):
 
 @both
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, -1e-30, -1])
-def test_weights_have_to_be_finite_and_not_negative(function, bad):
+def test_weights_have_to_be_finite_and_those_of_classes_not_negative(function, bad):
     for weight in ([1.0, bad, 1.0], np.array([1.0, bad, 1.0])):
         with raises(ValueError, "weight[1]", str(float(bad)), ">= 0"):
             function(X, T, weight=weight)
-    with raises(ValueError, "sample_weight[2]", str(float(bad)), ">= 0"):
+    if np.isfinite(bad):
         function(X, T, sample_weight=[1.0, 1.0, bad, 1.0])
-    with raises(ValueError, "sample_weight", ">= 0"):
+        function(X, T, sample_weight=bad)
+        return
+    with raises(ValueError, "sample_weight[2]", str(float(bad)), "finite"):
+        function(X, T, sample_weight=[1.0, 1.0, bad, 1.0])
+    with raises(ValueError, "sample_weight", "finite"):
         function(X, T, sample_weight=bad)
 
 
@@ -231,10 +235,18 @@ def test_label_smoothing_out_of_range(function, value):
 
 
 @both
-@pytest.mark.parametrize("value", [0, -1, -0.0, np.nan, np.inf])
+@pytest.mark.parametrize("value", [-1, np.nan, np.inf])
 def test_normalizer_out_of_range(function, value):
     with raises(ValueError, "normalizer", "positive", repr(value)):
         function(X, T, normalizer=value)
+
+
+@both
+@pytest.mark.parametrize("value", [0, -0.0])
+def test_normalizer_of_0_where_something_counts(function, value):
+    for options, count in [({}, 4), ({"sample_weight": [0, 1, 0, -1]}, 2), ({"ignore_index": 0}, 2)]:
+        with raises(ValueError, "normalizer=0", f"{count} losses count", "positive"):
+            function(X, T, normalizer=value, **options)
 
 
 @both
@@ -447,6 +459,9 @@ def arguments_of(name):
     """A call of the function without anything wrong: its arrays by name."""
     function = FUNCTIONS_OF_CELOSS[name]
     a = _checks.arrays(X + np.arange(3, dtype=np.float32), T)
+    if function.kind == "back of rows":
+        first, second = list(inspect.signature(getattr(celoss, name)).parameters)[:2]
+        return {first: a.probabilities, second: a.logits}
     positional = ["logits", "target"] if function.is_loss else ["x"]
     given = dict(zip(positional, (a.logits, a.indices if function.of_rows else a.labels), strict=False))
     for option, entry in function.options.items():
@@ -485,7 +500,7 @@ def test_out_that_is_no_array_of_numbers(name):
 @pytest.mark.parametrize("name", FUNCTIONS_OF_CELOSS)
 def test_nothing_is_no_array(name):
     arguments = arguments_of(name)
-    for argument in ("logits", "target", "x"):
+    for argument in ("logits", "target", "x", "p", "log_p"):
         if argument in arguments:
             with raises(TypeError, f"{argument} is None"):
                 getattr(celoss, name)(**arguments | {argument: None})

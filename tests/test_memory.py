@@ -324,7 +324,8 @@ def small_calls():
         lambda: raises(TypeError, celoss.cross_entropy_with_grad, x, target, out=[1]),
         lambda: raises(ValueError, celoss.cross_entropy, x, target[:3]),
         lambda: raises(ValueError, celoss.cross_entropy_with_grad, x, target, out=out[:, ::-1][1:]),
-        lambda: raises(ValueError, celoss.binary_cross_entropy, x, q, weight=-weight),
+        lambda: raises(ValueError, celoss.binary_cross_entropy, x, q, weight=weight * np.nan),
+        lambda: raises(ValueError, celoss.binary_cross_entropy, x, q + 1),
         lambda: raises(ValueError, celoss.softmax, x, axis=7),
     ]
     kept = [a for a in (*given, *half, out, bad) if a is not None]

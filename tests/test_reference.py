@@ -40,7 +40,7 @@ def test_every_function_of_the_contract():
         losses
         | {f"{name}_with_grad" for name in losses}
         | {"zero_one_loss", "binary_zero_one_loss"}
-        | {"softmax", "log_softmax", "logsumexp", "sigmoid", "log_sigmoid"}
+        | {"softmax", "log_softmax", "logsumexp", "softmax_vjp", "log_softmax_vjp", "sigmoid", "log_sigmoid"}
     )
     for name in reference.__all__:
         assert inspect.getdoc(getattr(reference, name))
@@ -265,12 +265,13 @@ def test_indices_out_of_range(name):
         (TypeError, "logits has dtype complex128", {"logits": np.zeros((2, 3), complex)}),
         (TypeError, "target is bool", {"target": np.array([True, False])}),
         (ValueError, "probabilities of shape", {"target": np.array([0.0, 1.0])}),
-        (ValueError, "class indices of shape", {"target": np.zeros((2, 3), int)}),
+        (ValueError, "is one-hot", {"target": np.zeros((2, 3), int)}),
         (ValueError, "class indices of shape", {"target": np.zeros(3, int)}),
         (ValueError, "no classes", {"logits": np.zeros((2, 0))}),
         (ValueError, "weight has shape", {"weight": np.ones(2)}),
         (ValueError, "weight must be finite", {"weight": [1, 1, NAN]}),
-        (ValueError, "sample_weight must be finite", {"sample_weight": [1, -1]}),
+        (ValueError, "weight must be finite and not negative", {"weight": [1, 1, -1]}),
+        (ValueError, "sample_weight must be finite", {"sample_weight": [1, NAN]}),
         (ValueError, "sample_weight must be finite", {"sample_weight": INF}),
         (ValueError, "sample_weight has shape", {"sample_weight": np.ones(3)}),
         (ValueError, "label_smoothing", {"label_smoothing": 1.5}),
@@ -294,6 +295,9 @@ def test_bad_arguments_of_the_rest():
         reference.cross_entropy_with_grad(np.zeros((2, 3)), [0, 1], grad_output=[[1], [1]], reduction="none")
     with pytest.raises(ValueError, match="target has shape"):
         reference.binary_cross_entropy(np.zeros((2, 3)), [0, 1])
+    for bad in (-1, 2, 1.0000001, -1e-300, INF):
+        with pytest.raises(ValueError, match=r"labels lie in \[0, 1\]"):
+            reference.binary_cross_entropy(np.zeros(2), [0, bad])
     with pytest.raises(ValueError, match="pos_weight has shape"):
         reference.binary_cross_entropy(np.zeros((2, 3)), np.zeros((2, 3)), pos_weight=[1, 1])
     with pytest.raises(ValueError, match="axis"):

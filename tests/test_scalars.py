@@ -18,7 +18,8 @@ def call(module, name, dtype, **options):
     function = FUNCTIONS[name]
     x = np.array([1, 2, 0] if function.of_rows else 2, dtype)
     target = [np.array(1)] if function.is_loss else []  # a class, or a label
-    return getattr(module, name)(x, *target, **options)
+    upstream = [x] if function.kind == "back of rows" else []
+    return getattr(module, name)(x, *target, *upstream, **options)
 
 
 def is_scalar(result):
