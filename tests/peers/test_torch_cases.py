@@ -1,7 +1,7 @@
 """The sample inputs that PyTorch ships for testing its own operators, run on celoss: losses and gradients are PyTorch's.
 
-One deviation: PyTorch draws some weights from a normal distribution, and celoss refuses negative ones. Both get their
-magnitudes.
+One deviation: PyTorch draws some weights from a normal distribution, and celoss refuses negative ones of classes and of
+positive labels. Both get their magnitudes.
 """
 
 import numpy as np
@@ -35,9 +35,10 @@ def array(value):
     return value.detach().numpy() if isinstance(value, torch.Tensor) else value
 
 
-def without_signs(options):
-    """The options of a sample, its weights as celoss accepts them."""
-    return {name: value.abs() if "weight" in name and value is not None else value for name, value in options.items()}
+def without_signs(options, of_scores):
+    """The options of a sample, its weights as celoss accepts them: those of scores of either sign."""
+    positive = ("pos_weight",) if of_scores else ("weight", "pos_weight")
+    return {name: value.abs() if name in positive and value is not None else value for name, value in options.items()}
 
 
 def compare(x, theirs, ours):
@@ -76,7 +77,7 @@ def test_modules(name, least, ours, modules):
     cases = getattr(modules, f"module_inputs_torch_nn_{name}")(None, "cpu", torch.float64, True, True)
     assert len(cases) >= least
     for case in cases:
-        options = without_signs(case.constructor_input.kwargs)
+        options = without_signs(case.constructor_input.kwargs, "BCE" in name)
         x, target = case.forward_input.args
         compare(x, lambda x, o=options, t=target: getattr(torch.nn, name)(**o)(x, t), ours(target, **options))
 
@@ -95,7 +96,7 @@ def test_losses(name, least, ours, operators):
     samples = list(operators[f"nn.functional.{name}"].sample_inputs("cpu", torch.float64, requires_grad=True))
     assert len(samples) >= least
     for sample in samples:
-        (target,), options = sample.args, without_signs(sample.kwargs)
+        (target,), options = sample.args, without_signs(sample.kwargs, "binary" in name)
 
         def theirs(x, target=target, options=options):
             x = torch.log_softmax(x, min(1, x.ndim - 1)) if name == "nll_loss" else x
