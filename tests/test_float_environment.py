@@ -57,10 +57,10 @@ def arithmetic(request):
 
 
 def calls(n_threads):
-    """Every function on numbers that round, overflow, underflow and are subnormal."""
+    """Every function on numbers that round, overflow, underflow and are subnormal; as many as two threads share."""
     rng = np.random.default_rng(0)
     for dtype in (np.float32, np.float64):
-        x = (20 * rng.standard_normal((1500, 120))).astype(dtype)
+        x = (20 * rng.standard_normal((3000, 120))).astype(dtype)
         x[::7] *= 1e-40
         x[::11] *= 1e4
         x[0], x[1, 0], x[2, 0], x[3] = np.nan, np.inf, -np.inf, -np.inf
@@ -71,7 +71,7 @@ def calls(n_threads):
                     example.options["n_threads"] = n_threads
                 yield functools.partial(example.results, celoss)
         loss = functools.partial(celoss.cross_entropy_with_grad, n_threads=n_threads)
-        yield functools.partial(loss, x, given.probabilities, reduction="none", grad_output=np.full(1500, 1e-38))
+        yield functools.partial(loss, x, given.probabilities, reduction="none", grad_output=np.full(3000, 1e-38))
         yield functools.partial(loss, x.reshape(4, -1), given.indices[:4])
         yield functools.partial(loss, x[:, :9], given.indices % 9, label_smoothing=0.1)
 

@@ -283,9 +283,8 @@ CELOSS_INLINE void loss_of_numbers(const NumberScore<T>& s, const ScoreBlock<T>*
         const N others = p * no + miss * yes, power = power_of_miss(others, p * yes + miss * no, splat(b->focal_gamma));
         *loss = rounded(weighted(power, plain));
         if (!GRAD) return;
-        const M64 certain = (top_of(others) == 0.0) | (absolute(s.z) == __builtin_inf());
         const N scale = number<T>(F64{} + 0x1p+64);  // an inverse of what is subnormal would be infinite
-        const N share = select(certain, N{}, p * miss * scale * inverse_of(others * scale));
+        const N share = select(top_of(others) == 0.0, N{}, p * miss * scale * inverse_of(others * scale));
         const N steeper = number<T>(splat(b->focal_gamma)) * (no - yes) * weighted(share, plain);
         *grad = rounded(power * (slope + steeper) * up);
     } else if (LOSS == BINARY_BRIER) {

@@ -169,10 +169,6 @@ FAULTS = [
         "* (no - yes) *", "* (yes - no) *", "test_focal",
     ),
     Fault(
-        "focal: binary, an infinite score", BINARY,
-        "(top_of(others) == 0.0) | (absolute(s.z) == __builtin_inf())", "top_of(others) == 0.0", "test_focal",
-    ),
-    Fault(
         "focal: smoothing beside it is not refused on the short path", ENTRIES,
         " or (smoothing > 0 and gamma > 0)", "", "test_focal",
     ),
