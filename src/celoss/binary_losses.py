@@ -52,7 +52,8 @@ def binary_cross_entropy(
     ----------
     logits : array_like
         Scores before the sigmoid, of any shape and memory layout. float16, bfloat16 (``ml_dtypes``), float32 or
-        float64; integers and bool are taken as float64. Never written to.
+        float64; integers and bool are taken as float64. Never written to. Probabilities are not logits; where nothing else
+        is left, ``np.log(p) - np.log1p(-p)`` are.
     target : array_like
         Labels in [0, 1], of the shape of `logits`: bool, any integer dtype or a floating one; another value is an error, NaN
         gives NaN. Beside logits that are not float64 they are read as float32.

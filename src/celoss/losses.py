@@ -55,7 +55,8 @@ def cross_entropy(
     ----------
     logits : array_like, shape (..., C, ...)
         Scores, unnormalised, in any memory layout. float16, bfloat16 (``ml_dtypes``), float32 or float64; integers and
-        bool are taken as float64. Never written to. A 1-d array is one row.
+        bool are taken as float64. Never written to. A 1-d array is one row. Probabilities are not logits: a network that
+        ends in a softmax hands over what goes into it. Where nothing but probabilities is left, ``np.log(p)`` are logits.
     target : array_like
         Class indices: any integer dtype, the shape of `logits` without `axis`, each in ``[0, C)`` or `ignore_index`.
         Probabilities: a floating dtype, the shape of `logits`; rows need not sum to 1. An integer or bool array of that shape
