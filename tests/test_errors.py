@@ -428,6 +428,13 @@ class Lazy:
         raise AssertionError("gathered")
 
 
+class LazyFrame:
+    """What polars calls a query that has not run."""
+
+    def collect(self):
+        raise AssertionError("gathered")
+
+
 def sparse(a):
     return pytest.importorskip("scipy.sparse", reason="SciPy is not installed").coo_array(np.atleast_2d(a))
 
@@ -449,6 +456,8 @@ NO_ARRAYS = {
     "sparse": (sparse, ["sparse", ".toarray()"]),
     "a dict": (lambda a: dict(enumerate(a.tolist())), ["dict", "pass "]),
     "lazy": (lambda a: Lazy(), ["Dask", ".compute()"]),
+    "a query": (lambda a: LazyFrame(), ["LazyFrame", ".collect()"]),
+    "ragged": (lambda a: [[1.0, 2.0], [1.0]], ["lists of different lengths", "pad them"]),
     "complex": (lambda a: a.astype(complex), ["complex128"]),
     "long double": (lambda a: a.astype(np.longdouble), ["float"]),
     "dates": (lambda a: a.astype(np.int64).astype("M8[s]"), ["datetime64"]),

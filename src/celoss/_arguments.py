@@ -90,6 +90,11 @@ def as_array(value: Any, name: str, role: str = "") -> Array:
             return np.from_dlpack(value)
         array = np.asarray(value)
     except (TypeError, ValueError, RuntimeError, BufferError) as error:
+        if "inhomogeneous" in str(error):
+            raise TypeError(
+                f"{name} holds lists of different lengths; call celoss for each, "
+                "or pad them and leave the padding out by ignore_index or a weight of 0"
+            ) from error
         raise TypeError(f"{name} cannot be taken as an array: {error}") from error
     return array
 
@@ -141,6 +146,8 @@ def _refuse_what_is_no_array(value: Any, name: str, role: str) -> None:
         raise TypeError(f"{name} is a {type(value).__name__}; {recipes.get(role, 'pass an array')}")
     if hasattr(value, "toarray") and hasattr(value, "nnz"):
         raise TypeError(f"{name} is a sparse {type(value).__name__}; pass {name}.toarray()")
+    if hasattr(value, "collect") and not hasattr(value, "__array__"):  # of polars and Spark
+        raise TypeError(f"{name} is a {type(value).__name__}, which is lazy; pass {name}.collect()")
     graph = getattr(value, "__dask_graph__", None)
     if callable(graph) and not isinstance(value, type) and graph() is not None:  # None: an xarray object that is not lazy
         raise TypeError(
