@@ -203,10 +203,10 @@ template <class T, bool GRAD, bool UPSTREAM> double unweighted_cross_entropy(Sco
     const double scaled = b->factor * (double)Score<T>::per_unit;
     const Factor<T> common(scaled);
     LossSum<T> sum;
-    typename VectorOf<T>::M bad{};
+    V least{};  // of the products y (1 - y): negative outside [0, 1]
     each_vector<T>(b->n, [&](ptrdiff_t i, int count) CELOSS_LAMBDA_INLINE {
         const V z = load_count(b->z + i, count), y = load_count(b->y + i, count), far = absolute(z), no = T(1) - y;
-        bad |= (y < 0) | (no < 0);
+        least = select(y * no < least, y * no, least);
         const auto positive = z > 0;
         const V c = select(positive, no, y);
         const Score<T> score(z, scale);
@@ -224,7 +224,7 @@ template <class T, bool GRAD, bool UPSTREAM> double unweighted_cross_entropy(Sco
         if (count < lanes_of<T>()) loss = select(first_lanes<T>(count), loss, V{});
         sum.add(loss);
     });
-    b->bad_value = any_lane(bad);
+    b->bad_value = any_lane(least < 0);
     return sum.total();
 }
 
@@ -246,9 +246,6 @@ template <bool SQUARES> CELOSS_INLINE NumberScore<float> score_for_powers(F64 z,
 
 // Cross-entropy with a focal factor, beside the operations that it is one of.
 constexpr int BINARY_FOCAL = -1;
-
-// Numbers of scores from `at` on, one a lane, or 1.
-CELOSS_INLINE F64 load_or_one(const double* at) { return at ? load(at) : F64{} + 1.0; }
 
 // Loss and gradient but for what a weight of 0 leaves out.
 template <class T, int LOSS, bool GRAD>
@@ -301,13 +298,17 @@ CELOSS_INLINE void loss_of_numbers(const NumberScore<T>& s, const ScoreBlock<T>*
 template <class T, int LOSS, bool GRAD>
 CELOSS_INLINE void weighted_loss(const NumberScore<T>& s, const ScoreBlock<T>* b, const double* w, const double* pos,
                                  const double* upstream, F64* loss, F64* grad, M64* bad) {
-    const F64 weight = load_or_one(w), positive = load_or_one(pos);
-    const M64 left_out = weight == 0.0;
-    *bad |= ~(absolute(weight) < __builtin_inf()) | ~((positive >= 0) & (positive < __builtin_inf()));
-    *bad |= ~left_out & ((s.y < 0) | (s.y > 1));
+    const F64 weight = w ? load(w) : F64{} + 1.0;
+    const M64 outside = (s.y < 0) | (s.y > 1);
     loss_of_numbers<T, LOSS, GRAD>(s, b, number<T>(weight), pos, upstream, loss, grad);
-    *loss = select(left_out, F64{}, *loss);
-    if (GRAD) *grad = select(left_out, F64{}, *grad);
+    if (pos) *bad |= ~((load(pos) >= 0) & (load(pos) < __builtin_inf()));
+    if (w) {
+        const M64 left_out = weight == 0.0;
+        *bad |= ~(absolute(weight) < __builtin_inf());
+        *bad |= ~left_out & outside;
+        *loss = select(left_out, F64{}, *loss);
+        if (GRAD) *grad = select(left_out, F64{}, *grad);
+    } else *bad |= outside;
 }
 
 template <class T, int LOSS, bool GRAD> double weighted_binary(ScoreBlock<T>* b) {

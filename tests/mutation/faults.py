@@ -354,19 +354,23 @@ FAULTS = [
     ),
     Fault(
         "binary: weights are not tested", BINARY,
-        "*bad |= ~(absolute(weight) < __builtin_inf()) | ~(", "*bad |= ~(", "test_binary",
+        "*bad |= ~(absolute(weight) < __builtin_inf());", "", "test_binary",
     ),
     Fault(
         "binary: labels are not tested beside weights", BINARY,
-        "*bad |= ~left_out & ((s.y < 0) | (s.y > 1));", "", "test_labels",
+        "*bad |= ~left_out & outside;", "", "test_labels",
     ),
     Fault(
         "binary: labels are not tested without weights", BINARY,
-        "bad |= (y < 0) | (no < 0);", "", "test_labels",
+        "least = select(y * no < least, y * no, least);", "", "test_labels",
+    ),
+    Fault(
+        "binary: labels beside no weights are not tested, where not all is float32", BINARY,
+        "} else *bad |= outside;", "}", "test_labels",
     ),
     Fault(
         "binary: labels of weight 0 are tested", BINARY,
-        "*bad |= ~left_out & ((s.y < 0)", "*bad |= ((s.y < 0)", "test_left_out",
+        "*bad |= ~left_out & outside;", "*bad |= outside;", "test_left_out",
     ),
     Fault(
         "binary: the gradient of a score of weight 0 is a product with 0", BINARY,
