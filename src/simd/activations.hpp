@@ -88,6 +88,39 @@ template <class N> CELOSS_INLINE N exp_of_any(F64 x) {
     return select(x > 600.0, N(F64{} + __builtin_inf()), select(x < -745.2, N{}, e));
 }
 
+// u - e^v sum, in numbers.
+template <class N> CELOSS_INLINE F64 back_through_log(F64 v, N u, N scaled_sum) {
+    return rounded(sum_of(u, -(exp_of_any<N>(v) * scaled_sum)));
+}
+
+// A row of float32 in float32 lanes, which are twice as many, but for lanes where the exponential there is none: true. Not done
+// where the sum or a product with it might leave the range: false.
+CELOSS_INLINE bool log_vjp_of_row(const float* x, const float* q, float* g, ptrdiff_t classes, double sum) {
+#if defined(__FMA__) || defined(__aarch64__)
+    if (!(absolute(sum) > 1e-25 && absolute(sum) < 1e25)) return false;
+    constexpr double unit = 1ull << ExpConstants<float>::headroom;
+    const RowScale<F32> scale = row_scale<F32, float>(F32{});
+    const Parts<F32> s = in_parts<float>(-sum / unit);
+    const F64 scaled_sum = splat(sum / unit_of_exp<float>());
+    each_vector<float>(classes, [&](ptrdiff_t j, int count) CELOSS_LAMBDA_INLINE {
+        const F32 v = load_count(x + j, count), u = load_count(q + j, count);
+        const M32 beyond = (v > 0) | ((v < -109) & (v > -__builtin_inff()));
+        const F32 e = exp_parts<F32, float, false>(v, scale).value;
+        F32 back = fma(e, s.high, fma(e, s.low, u));
+        if (__builtin_expect(any_lane(beyond), 0))
+            back = select(beyond,
+                          narrow(back_through_log(widen_low(v), widen_low(u), scaled_sum),
+                                 back_through_log(widen_high(v), widen_high(u), scaled_sum)),
+                          back);
+        store_count(g + j, count, back);
+    });
+    return true;
+#else
+    return false;
+#endif
+}
+CELOSS_INLINE bool log_vjp_of_row(const double*, const double*, double*, ptrdiff_t, double) { return false; }
+
 template <class T, bool LOG> void vjp(const Tile<T>* x, const Tile<T>* q, const Tile<T>* g, const Rows<T>* r) {
     typedef Number<T> N;
     each_group<T>(x, nullptr, [&](auto rows) CELOSS_LAMBDA_INLINE {
@@ -95,13 +128,14 @@ template <class T, bool LOG> void vjp(const Tile<T>* x, const Tile<T>* q, const 
         T* to = g->at + rows.row * g->row_stride;
         const ptrdiff_t from_stride = rows.stride(x->class_stride), upstream_stride = rows.stride(q->class_stride),
                         to_stride = rows.stride(g->class_stride);
+        if (LOG && !has_rows_as_lanes(x) && log_vjp_of_row(from, upstream, to, x->classes, r->rest.high[rows.row])) return;
         const N sum = rows.own(r->rest), scaled = sum * number<T>(F64{} + 1 / unit_of_exp<T>());
         rows.each(x->classes, [&](ptrdiff_t j, int count) CELOSS_LAMBDA_INLINE {
             const F64 v = load_wide(from + j * from_stride, count);
             const N u = number<T>(load_wide(upstream + j * upstream_stride, count));
             // (sum_of, not -: an upstream gradient may be infinite.)
-            const N back = LOG ? sum_of(u, -(exp_of_any<N>(v) * scaled)) : number<T>(v) * sum_of(u, -sum);
-            store_wide(to + j * to_stride, count, rounded(back));
+            const F64 back = LOG ? back_through_log(v, u, scaled) : rounded(number<T>(v) * sum_of(u, -sum));
+            store_wide(to + j * to_stride, count, back);
         });
     });
 }
