@@ -675,20 +675,23 @@ FAULTS = [
         "sum.add(LOG ? u : ", "sum.add(true ? u : ", "test_vjp",
     ),
     Fault(
-        "log_softmax_vjp: log-probabilities above 0 are none, in lanes of float32", "simd/activations.hpp",
+        "log_softmax_vjp: log-probabilities above 0 are none, in lanes of float32", ACTIVATIONS,
         "const M32 beyond = (v > 0) | (", "const M32 beyond = (", "test_vjp",
+        levels="v3",
     ),
     Fault(
-        "log_softmax_vjp: the sum in one part, in lanes of float32", "simd/activations.hpp",
+        "log_softmax_vjp: the sum in one part, in lanes of float32", ACTIVATIONS,
         "F32 back = fma(e, s.high, fma(e, s.low, u));", "F32 back = fma(e, s.high, u);", "test_vjp test_bits",
+        levels="v3",
     ),
     Fault(
-        "log_softmax_vjp: sums of any size, in lanes of float32", "simd/activations.hpp",
+        "log_softmax_vjp: sums of any size, in lanes of float32", ACTIVATIONS,
         "if (!(absolute(sum) > 1e-25 && absolute(sum) < 1e25)) return false;", "", "test_vjp",
+        levels="v3",
     ),
     Fault(
         "softmax_vjp: an infinite sum has a rounding error", ACTIVATIONS,
-        "number<T>(v) * sum_of(u, -sum);", "number<T>(v) * (u - sum);", "test_vjp",
+        "number<T>(v) * sum_of(u, -sum)", "number<T>(v) * (u - sum)", "test_vjp",
     ),
     Fault(
         "logsumexp: infinities are NaN", ACTIVATIONS,
