@@ -127,14 +127,16 @@ def test_threads_do_not_change_a_bit(name, keep_num_threads):
     np.testing.assert_array_equal(FUNCTIONS[name](p, g), one)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("total", [1.0, -3e4, 1e24, 1e30, 1e-24, 1e-30, 0.0])
-def test_log_probabilities_of_any_size(total, level):
-    """Beyond what float32's own exponential takes: above 0, below -109, and sums of the upstream gradient of any size."""
+def test_log_probabilities_of_any_size(total, dtype, level):
+    """Beyond what a dtype's own exponential takes: above 0, far below, and sums of the upstream gradient of any size."""
     rng = np.random.default_rng(0)
-    p = -rng.uniform(0, 20, (6, 300)).astype(np.float32)
-    p[1, ::7], p[2, ::5], p[3, 3::9] = rng.uniform(-140, -100, 43), rng.uniform(0, 3, 60), -np.inf
-    p[4], p[5, 2], p[5, 299] = -107.5, np.float32(1e-7), np.float32(-109.25)
-    g = np.zeros(p.shape, np.float32)
+    lowest = -109 if dtype is np.float32 else -715
+    p = -rng.uniform(0, 20, (6, 300)).astype(dtype)
+    p[1, ::7], p[2, ::5], p[3, 3::9] = lowest + rng.uniform(-30, 10, 43), rng.uniform(0, 3, 60), -np.inf
+    p[4], p[5, 2], p[5, 299] = lowest + 1.5, 1e-7, lowest - 0.25
+    g = np.zeros(p.shape, dtype)
     g[:, 7], g[:, 250] = total, total / 4
     assert_exact(celoss.log_softmax_vjp(p, g), "log_softmax_vjp", p, g)
 

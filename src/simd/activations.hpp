@@ -75,6 +75,7 @@ template <class T, bool LOG> void vjp_sums(const Tile<T>* x, const Tile<T>* q, R
         Sum<T> sum;
         rows.each(x->classes, [&](ptrdiff_t j, int count) CELOSS_LAMBDA_INLINE {
             const Number<T> u = number<T>(load_wide(upstream + j * upstream_stride, count));
+            if (LOG) __builtin_prefetch(from + j * from_stride);  // `vjp` reads it next, a row too short for the CPU to foresee
             sum.add(LOG ? u : number<T>(load_wide(from + j * from_stride, count)) * u);
         });
         rows.put_sum(sum.total(), r->rest);
@@ -92,26 +93,33 @@ template <class N> CELOSS_INLINE N exp_of_any(F64 x) {
 template <class N> CELOSS_INLINE F64 back_through_log(F64 v, N u, N scaled_sum) {
     return rounded(sum_of(u, -(exp_of_any<N>(v) * scaled_sum)));
 }
+CELOSS_INLINE F32 back_through_log(F32 v, F32 u, F64 scaled_sum) {
+    return narrow(back_through_log(widen_low(v), widen_low(u), scaled_sum),
+                  back_through_log(widen_high(v), widen_high(u), scaled_sum));
+}
 
-// A row of float32 in float32 lanes, which are twice as many, but for lanes where the exponential there is none: true. Not done
-// where the sum or a product with it might leave the range: false.
-CELOSS_INLINE bool log_vjp_of_row(const float* x, const float* q, float* g, ptrdiff_t classes, double sum) {
+// A row in T's own arithmetic, but for lanes where the exponential is beyond it: true. Not done where the sum or a product with
+// it might leave the range, and without the instruction that rounds once: false.
+template <class T>
+CELOSS_INLINE bool log_vjp_of_row(const T* x, const T* q, T* g, ptrdiff_t classes, Number<T> scaled_sum, double sum, double low) {
 #if defined(__FMA__) || defined(__aarch64__)
-    if (!(absolute(sum) > 1e-25 && absolute(sum) < 1e25)) return false;
-    constexpr double unit = 1ull << ExpConstants<float>::headroom;
-    const RowScale<F32> scale = row_scale<F32, float>(F32{});
-    const Parts<F32> s = in_parts<float>(-sum / unit);
-    const F64 scaled_sum = splat(sum / unit_of_exp<float>());
-    each_vector<float>(classes, [&](ptrdiff_t j, int count) CELOSS_LAMBDA_INLINE {
-        const F32 v = load_count(x + j, count), u = load_count(q + j, count);
-        const M32 beyond = (v > 0) | ((v < -109) & (v > -__builtin_inff()));
-        const F32 e = exp_parts<F32, float, false>(v, scale).value;
-        F32 back = fma(e, s.high, fma(e, s.low, u));
-        if (__builtin_expect(any_lane(beyond), 0))
-            back = select(beyond,
-                          narrow(back_through_log(widen_low(v), widen_low(u), scaled_sum),
-                                 back_through_log(widen_high(v), widen_high(u), scaled_sum)),
-                          back);
+    typedef typename VectorOf<T>::V V;
+    constexpr double unit = (double)(1ull << (ExpConstants<T>::headroom / 2)) * (double)(1ull << (ExpConstants<T>::headroom / 2));
+    constexpr double largest = sizeof(T) == 4 ? 1e25 : 1e200;
+    constexpr T lowest = sizeof(T) == 4 ? -109 : -715;
+    if (!(absolute(sum) > 1 / largest && absolute(sum) < largest)) return false;
+    const RowScale<V> scale = row_scale<V, T>(V{});
+    const Parts<V> s =
+        sizeof(T) == 4 ? in_parts<T>(-sum / unit) : Parts<V>{splat<T>((T)(-sum / unit)), splat<T>((T)(-low / unit))};
+    each_vector<T>(classes, [&](ptrdiff_t j, int count) CELOSS_LAMBDA_INLINE {
+        const V v = load_count(x + j, count), u = load_count(q + j, count);
+        const auto beyond = (v > 0) | ((v < lowest) & (v > -(T)__builtin_inf()));
+        const V e = exp_parts<V, T, false>(v, scale).value;
+        V back = fma(e, s.high, fma(e, s.low, u));
+        if (__builtin_expect(any_lane(beyond), 0)) {
+            if constexpr (sizeof(T) == 4) back = select(beyond, back_through_log(v, u, scaled_sum), back);
+            else back = select(beyond, back_through_log(v, number<T>(u), scaled_sum), back);
+        }
         store_count(g + j, count, back);
     });
     return true;
@@ -119,7 +127,6 @@ CELOSS_INLINE bool log_vjp_of_row(const float* x, const float* q, float* g, ptrd
     return false;
 #endif
 }
-CELOSS_INLINE bool log_vjp_of_row(const double*, const double*, double*, ptrdiff_t, double) { return false; }
 
 template <class T, bool LOG> void vjp(const Tile<T>* x, const Tile<T>* q, const Tile<T>* g, const Rows<T>* r) {
     typedef Number<T> N;
@@ -128,8 +135,11 @@ template <class T, bool LOG> void vjp(const Tile<T>* x, const Tile<T>* q, const 
         T* to = g->at + rows.row * g->row_stride;
         const ptrdiff_t from_stride = rows.stride(x->class_stride), upstream_stride = rows.stride(q->class_stride),
                         to_stride = rows.stride(g->class_stride);
-        if (LOG && !has_rows_as_lanes(x) && log_vjp_of_row(from, upstream, to, x->classes, r->rest.high[rows.row])) return;
         const N sum = rows.own(r->rest), scaled = sum * number<T>(F64{} + 1 / unit_of_exp<T>());
+        if constexpr (LOG)
+            if (!has_rows_as_lanes(x) &&
+                log_vjp_of_row<T>(from, upstream, to, x->classes, scaled, r->rest.high[rows.row], r->rest.low[rows.row]))
+                return;
         rows.each(x->classes, [&](ptrdiff_t j, int count) CELOSS_LAMBDA_INLINE {
             const F64 v = load_wide(from + j * from_stride, count);
             const N u = number<T>(load_wide(upstream + j * upstream_stride, count));
