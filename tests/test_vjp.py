@@ -141,6 +141,12 @@ def test_log_probabilities_of_any_size(total, dtype, level):
     assert_exact(celoss.log_softmax_vjp(p, g), "log_softmax_vjp", p, g)
 
 
+def test_log_probabilities_far_above_0(level):
+    p = np.linspace(-5, 85, 300, dtype=np.float32)[None]
+    g = np.where(np.arange(300) == 7, np.float32(1e-10), np.float32(0))[None]
+    assert_exact(celoss.log_softmax_vjp(p, g), "log_softmax_vjp", p, g)
+
+
 def test_special_values(level):
     p, g = celoss.softmax(np.array([[0.0, -np.inf, 0.0]])), np.array([[1.0, 5.0, -1.0]])
     np.testing.assert_array_equal(celoss.softmax_vjp(p, g), [[0.5, 0, -0.5]])
