@@ -2,17 +2,14 @@
 
 The functions here bring what a user may pass into the one form that the kernels take, or raise: TypeError for a kind of
 thing that can never work, ValueError for a value or a shape, IndexError for a target out of range. Each message says what
-was given, what was expected, and where; and for what people pass most often in place of an array of numbers, what to write
-instead.
+was given, what was expected, and where.
 """
 
 from __future__ import annotations
 
 import math
 import operator
-import sys
-import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -20,6 +17,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from celoss._kernels import STORAGES, Operation, Reduction
+from celoss._remedies import (
+    as_integers,
+    described,
+    of_no_use,
+    refuse_labels_of_scores,
+    refuse_what_is_no_array,
+    unmasked,
+    warn_of_one_class,
+)
 
 Array = NDArray[Any]
 
@@ -60,10 +66,6 @@ class RowArguments(NamedTuple):
     n_threads: int
 
 
-def _described(a: Array) -> str:
-    return f"{a.dtype} of shape {a.shape}"
-
-
 # What Python itself has needs none of the looks for what other libraries have.
 _BUILT_IN = (list, tuple, int, float, bool, str, bytes)
 
@@ -77,10 +79,10 @@ def as_array(value: Any, name: str, role: str = "") -> Array:
         return value
     if isinstance(value, np.ndarray):
         if isinstance(value, np.ma.MaskedArray):
-            raise TypeError(f"{name} is a masked array; {_unmasked(name, role or name)}")
+            raise TypeError(f"{name} is a masked array; {unmasked(name, role or name)}")
         return value.view(np.ndarray)
     if type(value) not in _BUILT_IN:
-        _refuse_what_is_no_array(value, name, role or name)
+        refuse_what_is_no_array(value, name, role or name)
     if type(value).__module__.partition(".")[0] == "torch" and hasattr(value, "detach"):
         value = value.detach()  # a tensor that requires a gradient refuses __array__
         if str(value.dtype) == "torch.bfloat16":
@@ -111,132 +113,6 @@ def _bfloat16_of_torch(tensor: Any, name: str) -> Array:
     return bits.view(ml_dtypes.bfloat16)
 
 
-# ---- remedies: what to pass in place of what cannot be taken -----------------------------------------------------------------
-
-
-def _unmasked(name: str, role: str) -> str:
-    """What to pass in place of a masked array: its mask would be lost in silence."""
-    if role == "target":
-        return "pass target.filled(ignore_index), which leaves the masked rows out"
-    if role == "labels":
-        return "pass target.filled(0), and weight=~np.ma.getmaskarray(target) to leave the masked ones out"
-    if role == "logits":
-        return (
-            "pass logits.data, and leave out what is masked by ignore_index or a weight of 0; "
-            "where masked classes cannot occur, pass logits.filled(-np.inf)"
-        )
-    if role == "log_p":
-        return "pass log_p.filled(-np.inf), which gives what is masked the probability 0"
-    if role == "x":
-        return "pass x.filled(-np.inf), which gives what is masked the probability 0, or x.data"
-    return f"pass {name}.filled(0), which leaves out what is masked"
-
-
-def _refuse_what_is_no_array(value: Any, name: str, role: str) -> None:
-    """What NumPy would wrap as one object, or gather from many places in silence."""
-    if value is None:
-        raise TypeError(f"{name} is None; expected an array")
-    if isinstance(value, Mapping):
-        recipes = {
-            "weight": "pass a weight for each class, in the order of the classes: [weights[c] for c in classes]",
-            "sample_weight": "pass a weight for each row: [weights[c] for c in labels]",
-            "score_weight": "pass a weight for each score: [weights[c] for c in labels]",
-            "pos_weight": "pass one number, or one for each column of logits: [weights[c] for c in columns]",
-        }
-        raise TypeError(f"{name} is a {type(value).__name__}; {recipes.get(role, 'pass an array')}")
-    if hasattr(value, "toarray") and hasattr(value, "nnz"):
-        raise TypeError(f"{name} is a sparse {type(value).__name__}; pass {name}.toarray()")
-    if hasattr(value, "collect") and not hasattr(value, "__array__"):  # of polars and Spark
-        raise TypeError(f"{name} is a {type(value).__name__}, which is lazy; pass {name}.collect()")
-    graph = getattr(value, "__dask_graph__", None)
-    if callable(graph) and not isinstance(value, type) and graph() is not None:  # None: an xarray object that is not lazy
-        raise TypeError(
-            f"{name} is a Dask collection, which this function would gather into memory; "
-            f"pass {name}.compute(), or call celoss on each of its blocks"
-        )
-
-
-def _of_no_use(array: Array, name: str, role: str, value: Any = None) -> str:
-    """The end of a message about a dtype that is not taken: what the array holds, and what to pass. `value`: as it was given."""
-    kind, floats = array.dtype.kind, f"np.asarray({name}, np.float64)"
-    is_target = role in ("target", "labels")
-    if is_target and (codes := _codes(value, name)):
-        return f"; it is categorical: pass {codes}"
-    items = array.ravel().tolist() if kind in "OUST" else []
-    if any(isinstance(item, (str, bytes)) for item in items):
-        if role == "target":
-            return (
-                "; it holds strings: classes, target = np.unique(labels, return_inverse=True) gives the index of each, "
-                "for logits whose classes are in the order of classes"
-            )
-        if role == "labels":
-            return "; it holds strings: pass where they are the positive one, np.asarray(labels) == 'yes'"
-        if role == "weight" and items == ["balanced"]:
-            return "; for balanced classes pass len(target) / (C * np.bincount(target, minlength=C))"
-        return f"; it holds strings: where they are numbers, pass {floats}"
-    if any(item is None or type(item).__name__ == "NAType" for item in items):
-        pandas = any(type(item).__name__ == "NAType" for item in items)
-        if role == "target":
-            recipe = ".fillna(ignore_index).to_numpy(np.int64)" if pandas else ""
-            return (
-                f"; it has missing values: fill them with ignore_index, and pass an integer dtype{pandas * f', target{recipe}'}"
-            )
-        if role in ("logits", "x"):
-            recipe = f"{name}.to_numpy(np.float64, na_value=np.nan)" if pandas else floats
-            return f"; it has missing values: pass {recipe}, which makes them NaN"
-        if role == "labels":
-            return "; it has missing values: fill them with 0, give them the weight 0, and pass np.asarray(target, np.float64)"
-        return f"; it has missing values: fill them with 0, and pass {floats}"
-    if kind == "O" and array.ndim:
-        if role == "target":
-            return "; pass np.asarray(target, np.int64) for class indices, np.float64 for probabilities"
-        return f"; pass {floats}"
-    return f"; pass {name}.astype(np.float64)" if kind == "f" else ""
-
-
-def _codes(value: Any, name: str) -> str:
-    """How pandas and polars give the number of each category; empty for anything else."""
-    if hasattr(value, "cat") and hasattr(value.cat, "codes"):
-        return f"{name}.cat.codes, with ignore_index=-1 where values are missing"
-    if hasattr(value, "codes") and hasattr(value, "categories"):
-        return f"{name}.codes, with ignore_index=-1 where values are missing"
-    if hasattr(value, "to_physical") and str(value.dtype).startswith(("Categorical", "Enum")):
-        return f"{name}.to_physical()"
-    return ""
-
-
-def _as_integers(array: Array, value: Any) -> str:
-    """What to pass in place of class indices that are floats, as a column with missing values is."""
-    if not np.isnan(array.astype(np.float64)).any():
-        return "target.astype(np.int64)"
-    for method in ("fillna", "fill_null"):  # pandas and polars
-        if hasattr(value, method):
-            return f"target.{method}(ignore_index), as integers: missing values made it floating"
-    return "np.where(np.isnan(target), ignore_index, target).astype(np.int64)"
-
-
-def _refuse_labels_of_scores(array: Array, logits: Array) -> None:
-    """Labels beside as many scores: 1-d logits are one row, and their target is one class."""
-    if logits.ndim == 1 and array.shape == logits.shape and array.dtype.kind in "biu":
-        raise TypeError(
-            f"target is {_described(array)}, as many labels as logits; labels of scores go to binary_cross_entropy or another "
-            "binary loss (1-d logits are one row, whose target is one class index, or a floating probability for each class)"
-        )
-
-
-def _warn_of_one_class(logits: Array, axis: int) -> None:
-    """Softmax says nothing of one class; what has one score a sample is a binary problem."""
-    frame, level = sys._getframe(), 1
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "celoss":
-        frame, level = frame.f_back, level + 1  # to the line of the user
-    warnings.warn(
-        f"logits of shape {logits.shape} have one class along axis {axis}: its probability is 1, whatever the score; "
-        "for labels between 0 and 1 use binary_cross_entropy or another binary loss",
-        UserWarning,
-        stacklevel=level,
-    )
-
-
 # ---- arguments that several functions have -------------------------------------------------------------------------------------
 
 
@@ -251,7 +127,7 @@ def as_logits(value: Any, name: str = "logits") -> tuple[Array, int]:
     if storage is None:
         raise TypeError(
             f"{name} has dtype {array.dtype}; expected float16, bfloat16 (ml_dtypes), float32, float64, an integer type or bool"
-            f"{_of_no_use(array, name, name)}"
+            f"{of_no_use(array, name, name)}"
         )
     return array, storage
 
@@ -369,7 +245,7 @@ def _as_number(value: Any, name: str) -> float:
 def _as_numbers(value: Any, name: str, role: str = "") -> Array:
     array = as_array(value, name, role)
     if _name(array.dtype) not in _STORAGE and array.dtype.kind not in "biuf":
-        raise TypeError(f"{name} must be numbers, got dtype {array.dtype}{_of_no_use(array, name, role or name)}")
+        raise TypeError(f"{name} must be numbers, got dtype {array.dtype}{of_no_use(array, name, role or name)}")
     return array
 
 
@@ -444,11 +320,11 @@ def as_target(
     rows = logits.shape[:axis] + logits.shape[axis + 1 :]
     kind = array.dtype.kind
     floating = _name(array.dtype) in _STORAGE
-    _refuse_labels_of_scores(array, logits)
+    refuse_labels_of_scores(array, logits)
     if kind == "b" and not (array.shape == logits.shape and array.ndim > 1):
         hint = ": pass target.astype(int)" if array.shape == rows else ""
         raise TypeError(
-            f"target is {_described(array)}; expected class indices (an integer dtype, shape {rows}{hint}), or one-hot rows or "
+            f"target is {described(array)}; expected class indices (an integer dtype, shape {rows}{hint}), or one-hot rows or "
             f"probabilities (shape {logits.shape})"
         )
     if not floating and kind not in "biu":
@@ -456,7 +332,7 @@ def as_target(
             return np.zeros(rows, np.int64), 0, None, 0
         raise TypeError(
             f"target has dtype {array.dtype}; expected an integer dtype (class indices) or a floating one (probabilities)"
-            f"{_of_no_use(array, 'target', 'target', target)}"
+            f"{of_no_use(array, 'target', 'target', target)}"
         )
     if floating:
         if array.shape != logits.shape:
@@ -466,12 +342,12 @@ def as_target(
                 if logits.shape[axis] == 1:
                     hint = "labels between 0 and 1 of the logits' shape go to binary_cross_entropy or another binary loss"
                 else:
-                    hint = f"pass {_as_integers(array, target)}"
+                    hint = f"pass {as_integers(array, target)}"
                 raise TypeError(
-                    f"target is {_described(array)}, the shape of class indices; class indices must have an integer dtype "
+                    f"target is {described(array)}, the shape of class indices; class indices must have an integer dtype "
                     f"(probabilities have the logits' shape {logits.shape}): {hint}"
                 )
-            raise ValueError(f"target is {_described(array)}; probabilities must have the logits' shape {logits.shape}")
+            raise ValueError(f"target is {described(array)}; probabilities must have the logits' shape {logits.shape}")
         if not array.dtype.isnative:
             array = array.astype(array.dtype.newbyteorder("="))
         storage = _STORAGE[_name(array.dtype)]
@@ -481,7 +357,7 @@ def as_target(
     if array.shape != rows:
         if array.shape == logits.shape:
             raise TypeError(
-                f"target is {_described(array)}, the logits' shape; probabilities must have a floating dtype "
+                f"target is {described(array)}, the logits' shape; probabilities must have a floating dtype "
                 f"(class indices have the shape {rows})"
             )
         raise ValueError(
@@ -589,7 +465,7 @@ def as_out(out: Any, logits: Array, given: Array, others: dict[str, Any], name: 
     if isinstance(out, np.ma.MaskedArray):
         raise TypeError("out is a masked array; pass out.data")
     if out.shape != logits.shape or out.dtype != logits.dtype:
-        raise ValueError(f"out is {_described(out)}; expected {_described(logits)}, as {name} is")
+        raise ValueError(f"out is {described(out)}; expected {described(logits)}, as {name} is")
     if not out.flags.writeable:
         raise ValueError("out is read-only; it receives the result")
     if out is not given and _overlap(out, given) and not _same_elements(out, given):
@@ -643,7 +519,7 @@ def row_arguments(
             "whose rows are left out by a sample_weight of 0"
         )
     if probabilities is not None and classes == 1 and x.size:
-        _warn_of_one_class(x, axis)
+        warn_of_one_class(x, axis)
     class_weight = as_class_weight(weight, classes)
     if operation == Operation.BRIER and weight is not None and probabilities is not None:
         raise ValueError("weight needs class indices: probabilities have no one class whose weight counts")
@@ -720,7 +596,7 @@ def as_labels(target: Any, shape: tuple[int, ...]) -> tuple[Array, int]:
     if _name(array.dtype) not in _STORAGE and array.dtype.kind not in "biu":
         raise TypeError(
             f"target has dtype {array.dtype}; expected labels in [0, 1]: bool, integers or floats"
-            f"{_of_no_use(array, 'target', 'labels', target)}"
+            f"{of_no_use(array, 'target', 'labels', target)}"
         )
     if array.shape != shape:
         hint = ""
