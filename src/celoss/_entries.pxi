@@ -603,11 +603,12 @@ PROBES = {
     "exp": _simd.EXP,
     "log1p_of_exp": _simd.LOG1P_OF_EXP,
     "less_likely": _simd.LESS_LIKELY,
-    "exp_of_maximum": _simd.EXP_OF_MAXIMUM,
+    "exp_in_row": _simd.EXP_IN_ROW,
     "log1p_ratio": _simd.LOG1P_RATIO,
     "log1p_ratio_exact": _simd.LOG1P_RATIO_EXACT,
     "exp_to_39_bits": _simd.EXP_TO_39_BITS,
     "exp_with_error": _simd.EXP_WITH_ERROR,
+    "log_and_inverse": _simd.LOG_AND_INVERSE,
 }
 
 
@@ -623,7 +624,7 @@ cdef void run_probe(int function, list arrays, real* kind) noexcept:
 def probe(str name, cnp.ndarray x, y=0, x_low=0, y_low=0):
     """Value and rounding error of a function of PROBES (see simd/contract.h), on the level in use. x: float32 or float64."""
     cdef int function = PROBES[name]
-    if x.dtype != np.float64 and (x.dtype != np.float32 or function >= _simd.EXP_OF_MAXIMUM):
+    if x.dtype != np.float64 and (x.dtype != np.float32 or function >= _simd.EXP_IN_ROW):
         raise TypeError(f"{name} does not exist in {x.dtype}")
     arrays = [np.ascontiguousarray(np.broadcast_to(a, (<object>x).shape), x.dtype) for a in (x, y, x_low, y_low)]
     arrays += [np.empty_like(arrays[0]), np.empty_like(arrays[0])]

@@ -18,9 +18,9 @@ from celoss._pool cimport PoolWork, celoss_pool_helpers, celoss_pool_run
 from celoss._simd cimport (
     CELOSS_BLOCK_ROWS, CELOSS_LANE_GROUP, SEEN_IGNORED, SEEN_KEPT, SEEN_OUT_OF_RANGE, STORED_BFLOAT16, STORED_FLOAT16,
     STORED_FLOAT32, STORED_FLOAT64, STORED_INT8, STORED_INT32, STORED_INT64, STORED_UINT8, BlockOps, BlockOpsTable, Layout,
-    Level, Matrix, Piece, RowOptions, Rows, ScoreBlock, Tile, Workplace, celoss_levels, clear_rows, is_class_after_class,
-    is_direct, is_native, matrix_at, merge_maxima, merge_sums, numbers_of_tile, put_losses, put_piece, set_smoothing,
-    sum_of_losses, take_piece, tile_at, work_in_place,
+    Level, Matrix, Piece, Ratio, RowOptions, Rows, ScoreBlock, Tile, Workplace, celoss_levels, ahead_of, clear_rows, is_class_after_class,
+    is_direct, is_native, matrix_at, merge_sums, numbers_of_tile, put_losses, put_maximum, put_piece, ratio_of,
+    scale_coefficient, set_smoothing, sum_of_losses, take_piece, tile_at, work_in_place,
 )
 from celoss cimport _simd
 
@@ -189,20 +189,23 @@ cdef inline RowOptions options_of_rows(const Call* c, Py_ssize_t n, Py_ssize_t f
 cdef void cross_entropy_rows(Call* c, Py_ssize_t n, const Workplace[real]* at, Rows[real]* r, int steps) noexcept nogil:
     cdef const BlockOps[real]* ops = ops_of(r)
     cdef RowOptions options = options_of_rows(c, n, at.first_class)
-    # 1. The maximum of each row.
-    if steps & MAXIMUM:
+    # 1. The maximum of each row; and which class is left out of its sum, so that the share of the others has its full relative
+    # accuracy: the target, or with smoothing or probabilities, whose loss may be that of the maximum alone, the maximum.
+    if steps & MAXIMUM and not options.soft_targets:
         ops.maximum(&at.x, r)
+    elif steps & MAXIMUM:
+        ops.argmax(&at.x, r)
+    r.left_out = r.argmax if options.soft_targets else r.target
     # 2. What smoothing or probabilities need of the logits, which step 3 may overwrite.
     if steps & SOFT_SUMS and options.soft_targets:
         ops.soft_sums(&at.x, &at.q, &options, r)
-    # 3. Exponentials, and their sum without the maximum.
+    # 3. Exponentials, and the sum of the others.
     if steps & EXP_SUM:
-        ops.exp_sum(&at.x, &at.g, &at.out, at.ahead, r)
-    # 4. The logarithm. 5. The loss with all options.
+        ops.exp_sum(&at.x, &at.g, &at.ahead, r)
+    # 4. The logarithm, and the loss with all options.
     if steps & LOSS:
-        ops.log_rows(at.x.rows, r)
         ops.cross_entropy(at.x.rows, &options, r)
-    # 6. The gradient.
+    # 5. The gradient.
     if steps & RESULT and at.g.at != NULL:
         ops.gradient(&at.g, &at.g, &at.q, &options, r)
 
@@ -211,10 +214,11 @@ cdef void softmax_rows(Call* c, Py_ssize_t n, const Workplace[real]* at, Rows[re
     cdef const BlockOps[real]* ops = ops_of(r)
     if steps & MAXIMUM:
         ops.maximum(&at.x, r)
+    r.left_out = NULL
     if steps & EXP_SUM:
-        ops.exp_sum(&at.x, &at.g, &at.out, at.ahead, r)
+        ops.exp_sum(&at.x, &at.g, &at.ahead, r)
     if steps & LOSS:
-        ops.log_rows(at.x.rows, r)
+        ops.inverse_rows(at.x.rows, r)
     if steps & RESULT:
         ops.softmax(&at.g, &at.g, r)
 
@@ -224,9 +228,10 @@ cdef void log_softmax_rows(Call* c, Py_ssize_t n, const Workplace[real]* at, Row
     cdef Tile[real] nowhere = at.g
     nowhere.at = NULL
     if steps & MAXIMUM:
-        ops.maximum(&at.x, r)
+        ops.argmax(&at.x, r)
+    r.left_out = r.argmax
     if steps & EXP_SUM:
-        ops.exp_sum(&at.x, &nowhere, &at.out, at.ahead, r)
+        ops.exp_sum(&at.x, &nowhere, &at.ahead, r)
     if steps & LOSS:
         ops.log_rows(at.x.rows, r)
     if steps & RESULT:
@@ -236,10 +241,11 @@ cdef void log_softmax_rows(Call* c, Py_ssize_t n, const Workplace[real]* at, Row
 cdef void logsumexp_rows(Call* c, Py_ssize_t n, const Workplace[real]* at, Rows[real]* r, int steps) noexcept nogil:
     cdef const BlockOps[real]* ops = ops_of(r)
     if steps & MAXIMUM:
-        ops.maximum(&at.x, r)
+        ops.argmax(&at.x, r)
+    r.left_out = r.argmax
     if steps & EXP_SUM:
         ops.infinite_sums(&at.x, r)
-        ops.exp_sum(&at.x, &at.g, &at.out, at.ahead, r)
+        ops.exp_sum(&at.x, &at.g, &at.ahead, r)
     if steps & LOSS:
         ops.log_rows(at.x.rows, r)
         ops.logsumexp(at.x.rows, r)
@@ -366,10 +372,9 @@ cdef void run_stretch(Call* c, Py_ssize_t n, Py_ssize_t outer, Py_ssize_t inner,
     elif c.options.probabilities:
         matrix = matrix_at(c.q, outer, inner, 0)
         ops.load_tile(&matrix, &at.q)
-    at.ahead = 0
+    at.ahead = ahead_of(c.x, c.g, outer, inner + rows, min(rows, c.inner_rows - inner - rows), c.classes)
     if not c.rows_as_lanes and is_direct(c.x, memory):
         work_in_place(c.x, outer, inner, 0, &at.x)
-        at.ahead = min(rows, c.inner_rows - inner - rows)
     else:
         matrix = matrix_at(c.x, outer, inner, 0)
         ops.load_tile(&matrix, &at.x)
@@ -377,9 +382,6 @@ cdef void run_stretch(Call* c, Py_ssize_t n, Py_ssize_t outer, Py_ssize_t inner,
         at.g.at = NULL
     elif not c.rows_as_lanes and is_direct(c.g, memory):
         work_in_place(c.g, outer, inner, 0, &at.g)
-    at.out = at.g
-    if at.g.at == memory:
-        at.out.at = NULL
     run_passes(c, n, &at, r, ALL_STEPS)
     if at.g.at == memory:
         matrix = matrix_at(c.g, outer, inner, 0)

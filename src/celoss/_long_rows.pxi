@@ -1,7 +1,8 @@
 # Long rows: cut into pieces, so that threads share a row. Included by _kernels.pyx, whose names it uses.
 #
-# The passes are those of `operations`, over rows x pieces instead of blocks of rows: first the maximum, then the sums, then the
-# result. Between them the pieces of a row are put together in their order (simd/pieces.hpp).
+# The passes are those of `operations`, over rows x pieces instead of blocks of rows, in two trips through memory: maximum and sums,
+# each piece in the scale of its own maximum; then the result. Between them the pieces of a row are put together in their order
+# (simd/pieces.hpp).
 
 cdef enum:
     # Longer rows are cut into pieces of PIECE_CLASSES; so are long rows that come few at a time.
@@ -14,11 +15,12 @@ cdef struct LongRows:
     Call* call
     Py_ssize_t pieces               # of each row
     Piece* piece                    # rows x pieces
+    Ratio* ratio                    # of each piece's exponentials to the row's
     Piece* row                      # put together
     int64_t* target                 # as read at first (the array may change under the call); -1 where the row is ignored
     double* x_target
     double* at_target
-    int steps                       # of the passes that are run now
+    bint result                     # which trip is made: the second
     bint stored                     # exponentials wait where the result goes; if not, they are computed again
 
 
@@ -35,43 +37,64 @@ cdef void run_piece(const LongRows* job, Py_ssize_t block, Rows[real]* r) noexce
     cdef real* memory = <real*>(r + 1)
     cdef Workplace[real] at
     cdef Matrix matrix
+    cdef bint nothing
     if job.target[n] < 0:
-        if job.steps & RESULT:
+        if job.result:
             matrix = piece_at(c.g, c, n, first)
             clear_rows(matrix, 1, classes)
         return
 
     at.first_class = first
-    at.ahead = 0
+    at.ahead = ahead_of(c.x, c.g, 0, 0, 0, 0)   # nothing
     at.x = tile_at(memory, 1, classes, False)
     at.g = at.x
     at.q = tile_at(memory + classes, 1, classes, False)
     if is_direct(c.x, memory):
         work_in_place(c.x, n // c.inner_rows, n % c.inner_rows, first, &at.x)
-    elif not (job.stored and job.steps == RESULT):
+    elif not (job.stored and job.result):
         matrix = piece_at(c.x, c, n, first)
         ops.load_tile(&matrix, &at.x)
     if is_direct(c.g, memory):
         work_in_place(c.g, n // c.inner_rows, n % c.inner_rows, first, &at.g)
-    at.out = at.g
-    if job.steps & EXP_SUM and not job.steps & RESULT and not job.stored:
+    if not job.result and not job.stored:
         at.g.at = NULL
     if c.options.probabilities and is_direct(c.q, memory):
         work_in_place(c.q, n // c.inner_rows, n % c.inner_rows, first, &at.q)
-    elif c.options.probabilities and job.steps != MAXIMUM:
+    elif c.options.probabilities:
         matrix = piece_at(c.q, c, n, first)
         ops.load_tile(&matrix, &at.q)
 
     r.targets = NULL
-    put_piece(job.row + n if job.steps & RESULT else piece, r)
-    r.maximum_group[0] = piece.maximum_group
-    run_passes(c, n, &at, r, job.steps)
-    if job.steps & RESULT:
-        if at.g.at == memory:
-            matrix = piece_at(c.g, c, n, first)
-            ops.store_tile(&at.g, &matrix)
-    else:
+    r.target[0] = job.target[n] - first if c.target != NULL and 0 <= job.target[n] - first < classes else -1
+    if not job.result:
+        r.maximum[0] = 0
+        r.shift[0] = r.steps[0] = 0
+        r.argmax[0] = -1
+        r.loss[0] = -INFINITY
+        run_passes(c, n, &at, r, MAXIMUM)
+        nothing = r.maximum[0] == -INFINITY
+        if nothing:
+            r.maximum[0] = 0            # then all exponentials are 0, and not NaN
+        run_passes(c, n, &at, r, SOFT_SUMS | EXP_SUM)
         take_piece(r, piece)
+        if nothing:
+            piece.maximum = -INFINITY
+        return
+    if c.does.keeps_exponentials:
+        if not job.stored:
+            put_piece(piece, r)
+            if piece.maximum == -INFINITY:
+                r.maximum[0] = 0
+            run_passes(c, n, &at, r, EXP_SUM)
+        if job.ratio[block].power != 0:
+            ops.times_power(&at.g, job.ratio[block].power)
+    put_piece(job.row + n, r)
+    if c.does.keeps_exponentials:
+        scale_coefficient(job.ratio[block], r)
+    run_passes(c, n, &at, r, RESULT)
+    if at.g.at == memory:
+        matrix = piece_at(c.g, c, n, first)
+        ops.store_tile(&at.g, &matrix)
 
 
 cdef void piece_of_floats(void* job, Py_ssize_t block, void* scratch) noexcept nogil:
@@ -82,19 +105,43 @@ cdef void piece_of_doubles(void* job, Py_ssize_t block, void* scratch) noexcept 
     run_piece(<const LongRows*>job, block, <Rows[double]*>scratch)
 
 
+cdef void find_ratios(const LongRows* job, Py_ssize_t n, double row_shift, double row_steps) noexcept nogil:
+    """Of the exponentials of each piece of a row to those of the row."""
+    cdef double shift[64]
+    cdef double steps[64]
+    cdef double high[64]
+    cdef double low[64]
+    cdef const Piece* piece = job.piece + n * job.pieces
+    cdef Ratio* ratio = job.ratio + n * job.pieces
+    cdef Py_ssize_t p = 0, i, count
+    while p < job.pieces:
+        count = min(job.pieces - p, <Py_ssize_t>64)
+        for i in range(count):
+            shift[i] = piece[p + i].shift
+            steps[i] = piece[p + i].steps
+        table.ratios_of_pieces(count, shift, steps, row_shift, row_steps, high, low)
+        for i in range(count):
+            ratio[p + i] = ratio_of(high[i], low[i])
+        p += count
+
+
 cdef double end_row(LongRows* job, Py_ssize_t n, Rows[real]* r) noexcept nogil:
     """Put the pieces of a row together and finish it: its loss, and what its result is made of."""
     cdef Call* c = job.call
+    cdef const Piece* piece = job.piece + n * job.pieces
     cdef Workplace[real] at
+    cdef Py_ssize_t first
     at.first_class = 0
     at.x.rows = 1
     r.loss[0] = 0
     if job.target[n] >= 0:
-        merge_sums(job.piece + n * job.pieces, job.pieces, r)
+        first = put_maximum(piece, job.pieces, r)
+        find_ratios(job, n, r.shift[0], r.steps[0])
         r.targets = r.target if c.target != NULL else NULL
         r.target[0] = job.target[n]
-        r.x_target[0] = <real>job.x_target[n] if c.target != NULL else r.maximum[0]
-        ops_of(r).exp_targets(1, r)
+        r.x_target[0] = r.x_left_out[0] = <real>job.x_target[n] if c.target != NULL else -INFINITY
+        merge_sums(piece, job.ratio + n * job.pieces, job.pieces, first, r)
+        ops_of(r).exp_left_out(1, r)
         run_passes(c, n, &at, r, LOSS)
         take_piece(r, job.row + n)
         job.at_target[n] = r.at_target[0]
@@ -103,14 +150,14 @@ cdef double end_row(LongRows* job, Py_ssize_t n, Rows[real]* r) noexcept nogil:
     return r.loss[0]
 
 
-cdef bint run_steps(LongRows* job, int steps, int threads, Rows[real]* r) noexcept nogil:
-    """These passes over all pieces. False: no memory."""
+cdef bint make_trip(LongRows* job, bint result, int threads, Rows[real]* r) noexcept nogil:
+    """One trip over all pieces. False: no memory."""
     cdef PoolWork work
     if real is float:
         work = piece_of_floats
     else:
         work = piece_of_doubles
-    job.steps = steps
+    job.result = result
     return celoss_pool_run(work, job, job.call.rows * job.pieces, threads,
                            sizeof(Rows[real]) + <size_t>(2 * PIECE_CLASSES) * sizeof(real))
 
@@ -130,17 +177,13 @@ cdef bint run_rows_in_pieces(LongRows* job, int threads, double* loss, Rows[real
             ops.load_tile(&matrix, &one)
             job.x_target[n] = value
 
-    if not run_steps(job, MAXIMUM, threads, r):
-        return False
-    for n in range(c.rows):
-        merge_maxima(job.piece + n * job.pieces, job.pieces)
-    if not run_steps(job, SOFT_SUMS | EXP_SUM, threads, r):
+    if not make_trip(job, False, threads, r):
         return False
     for n in range(c.rows):
         loss[0] += end_row(job, n, r)
     if c.g.at == NULL:
         return True
-    if not run_steps(job, RESULT if job.stored or not c.does.keeps_exponentials else EXP_SUM | RESULT, threads, r):
+    if not make_trip(job, True, threads, r):
         return False
     for n in range(c.rows if has_targets else 0):
         if job.target[n] >= 0:
@@ -160,13 +203,14 @@ cdef bint run_long_rows(Call* c, int limit, double* loss) noexcept nogil:
     job.call = c
     job.pieces = (c.classes + PIECE_CLASSES - 1) // PIECE_CLASSES
     job.piece = <Piece*>calloc(<size_t>(c.rows * job.pieces), sizeof(Piece))
+    job.ratio = <Ratio*>calloc(<size_t>(c.rows * job.pieces), sizeof(Ratio))
     job.row = <Piece*>calloc(<size_t>c.rows, sizeof(Piece))
     job.target = <int64_t*>calloc(<size_t>c.rows, sizeof(int64_t))
     job.x_target = <double*>calloc(<size_t>c.rows, sizeof(double))
     job.at_target = <double*>calloc(<size_t>c.rows, sizeof(double))
     workspace = malloc(sizeof(Rows[double]))
     loss[0] = 0
-    enough = (job.piece != NULL and job.row != NULL and job.target != NULL and job.x_target != NULL and job.at_target != NULL
+    enough = (job.piece != NULL and job.ratio != NULL and job.row != NULL and job.target != NULL and job.x_target != NULL and job.at_target != NULL
               and workspace != NULL)
     if enough and c.target != NULL:
         seen = read_targets(c, 0, c.rows, job.target)
@@ -182,6 +226,7 @@ cdef bint run_long_rows(Call* c, int limit, double* loss) noexcept nogil:
         else:
             enough = run_rows_in_pieces(&job, threads, loss, <Rows[float]*>workspace)
     free(job.piece)
+    free(job.ratio)
     free(job.row)
     free(job.target)
     free(job.x_target)

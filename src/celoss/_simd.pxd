@@ -7,13 +7,18 @@ cdef extern from "simd/contract.h" nogil:
     enum: CELOSS_LANE_GROUP
     enum: CELOSS_BLOCK_ROWS
     enum: SEEN_KEPT, SEEN_IGNORED, SEEN_OUT_OF_RANGE
-    enum: EXP, LOG1P_OF_EXP, LESS_LIKELY, EXP_OF_MAXIMUM, LOG1P_RATIO, LOG1P_RATIO_EXACT, EXP_TO_39_BITS, EXP_WITH_ERROR
+    enum: EXP, LOG1P_OF_EXP, LESS_LIKELY, EXP_IN_ROW, LOG1P_RATIO, LOG1P_RATIO_EXACT, EXP_TO_39_BITS, EXP_WITH_ERROR, LOG_AND_INVERSE
     enum: STORED_FLOAT32, STORED_FLOAT64, STORED_FLOAT16, STORED_BFLOAT16
     enum: STORED_INT8, STORED_UINT8, STORED_INT32, STORED_INT64
 
     cdef cppclass Tile[T]:
         T* at
         Py_ssize_t row_stride, class_stride, rows, classes
+
+    cdef struct Ahead:
+        const char* x
+        const char* g
+        Py_ssize_t bytes
 
     cdef struct Matrix:
         char* at
@@ -23,9 +28,13 @@ cdef extern from "simd/contract.h" nogil:
     cdef cppclass Rows[T]:
         const int64_t* targets
         int64_t* target
+        const int64_t* left_out
         T* maximum
-        Py_ssize_t* maximum_group
+        int64_t* argmax
         T* x_target
+        T* x_left_out
+        T* shift
+        T* steps
         double* loss
         double* at_target
         double* block_loss
@@ -55,11 +64,13 @@ cdef extern from "simd/contract.h" nogil:
         void maximum(const Tile[T]*, Rows[T]*)
         void argmax(const Tile[T]*, Rows[T]*)
         void soft_sums(const Tile[T]*, const Tile[T]*, const RowOptions*, Rows[T]*)
-        void exp_sum(const Tile[T]*, const Tile[T]*, const Tile[T]*, Py_ssize_t, Rows[T]*)
-        void exp_targets(Py_ssize_t, Rows[T]*)
+        void exp_sum(const Tile[T]*, const Tile[T]*, const Ahead*, Rows[T]*)
+        void exp_left_out(Py_ssize_t, Rows[T]*)
+        void times_power(const Tile[T]*, int)
         void log_rows(Py_ssize_t, Rows[T]*)
         void cross_entropy(Py_ssize_t, const RowOptions*, Rows[T]*)
         void gradient(const Tile[T]*, const Tile[T]*, const Tile[T]*, const RowOptions*, Rows[T]*)
+        void inverse_rows(Py_ssize_t, Rows[T]*)
         void softmax(const Tile[T]*, const Tile[T]*, Rows[T]*)
         void log_softmax(const Tile[T]*, const Tile[T]*, const Rows[T]*)
         void logsumexp(Py_ssize_t, Rows[T]*)
@@ -84,6 +95,7 @@ cdef extern from "simd/contract.h" nogil:
         Py_ssize_t (*count_other_than_i32)(const int32_t*, Py_ssize_t, int64_t) noexcept nogil
         int (*read_targets_i64)(const int64_t*, const double*, Py_ssize_t, int64_t, int64_t, int64_t*) noexcept nogil
         int (*read_targets_i32)(const int32_t*, const double*, Py_ssize_t, int64_t, int64_t, int64_t*) noexcept nogil
+        void (*ratios_of_pieces)(Py_ssize_t, const double*, const double*, double, double, double*, double*) noexcept nogil
         double (*sum_of_weights)(Py_ssize_t, const int64_t*, const RowOptions*) noexcept nogil
 
     cdef cppclass Level:
@@ -103,13 +115,15 @@ cdef extern from "simd/layout.hpp" nogil:
         bool unaligned
 
     cdef cppclass Workplace[T]:
-        Tile[T] x, q, g, out
+        Tile[T] x, q, g
         Tile[double] wide
-        Py_ssize_t ahead, first_class
+        Ahead ahead
+        Py_ssize_t first_class
 
     Tile[T] tile_at[T](T*, Py_ssize_t, Py_ssize_t, bool)
     Py_ssize_t numbers_of_tile(Py_ssize_t, Py_ssize_t, bool)
     bint is_class_after_class(const Layout&)
+    Ahead ahead_of(const Layout&, const Layout&, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t)
     Matrix matrix_at(const Layout&, Py_ssize_t, Py_ssize_t, Py_ssize_t)
     bint is_direct[T](const Layout&, const T*)
     bint is_native[T](int, const T*)
@@ -125,10 +139,14 @@ cdef extern from "simd/sums.hpp" nogil:
 
 cdef extern from "simd/pieces.hpp" nogil:
     cdef struct Piece:
-        Py_ssize_t maximum_group
-        double maximum
+        double maximum, shift, steps
+
+    cdef struct Ratio:
+        int power
 
     void take_piece[T](const Rows[T]*, Piece*)
     void put_piece[T](const Piece*, Rows[T]*)
-    void merge_maxima(Piece*, Py_ssize_t)
-    void merge_sums[T](const Piece*, Py_ssize_t, Rows[T]*)
+    Py_ssize_t put_maximum[T](const Piece*, Py_ssize_t, Rows[T]*)
+    Ratio ratio_of(double, double)
+    void scale_coefficient[T](const Ratio&, Rows[T]*)
+    void merge_sums[T](const Piece*, const Ratio*, Py_ssize_t, Py_ssize_t, Rows[T]*)

@@ -11,17 +11,33 @@
 
 namespace {
 
-// The gradient without a target, with a factor of 1.
-template <class T> void softmax(const Tile<T>* e, const Tile<T>* g, Rows<T>* r) {
-    for (ptrdiff_t i = 0; i < whole_groups(e->rows); ++i) {
-        r->coefficient.high[i] = 1;
-        r->coefficient.low[i] = 0;
+// Nothing was left out: what the maximum's exponential lacks is missing from the sum. But a maximum without others has the
+// probability 1, exactly.
+template <class T> void inverse_rows(ptrdiff_t n, Rows<T>* r) {
+    typedef typename VectorOf<T>::V V;
+    for (ptrdiff_t i = 0; i < n; i += lanes_of<T>()) {
+        const V m = load(r->maximum + i);
+        const auto top = exp_of_maximum<T>(m, row_scale<V, T>(m));
+        T value[lanes_of<T>()], error[lanes_of<T>()], lack[lanes_of<T>()];
+        store(value, top.value);
+        store(error, top.error);
+        store(lack, top.lack);
+        for (int k = 0; k < lanes_of<T>(); k += lanes_of<double>()) {
+            const F64 stored = load_wide(value + k, lanes_of<double>()), its_error = load_wide(error + k, lanes_of<double>());
+            const Number<T> others = load_number<T>(r->others, i + k), all = number<T>(stored, its_error);
+            M64 alone = top_of(others) == (sizeof(T) == 4 ? stored + its_error : stored);
+            if constexpr (sizeof(T) == 8) alone &= others.low == all.low;
+            const Number<T> missing = number<T>(load_wide(lack + k, lanes_of<double>()));
+            store_number(r->inverse, i + k, inverse_of(select(alone, number<T>(stored), others + missing)));
+            store_number(r->coefficient, i + k, number<T>(F64{} + 1.0));
+        }
     }
-    scaled(e, g, (const double*)nullptr, r);
 }
 
-// y_ij = -((m_i - x_ij) + log_sum_i): both terms are >= 0, so that nothing cancels and the maximum's own entry is
-// -log_sum.
+// The gradient without a target.
+template <class T> void softmax(const Tile<T>* e, const Tile<T>* g, Rows<T>* r) { scaled(e, g, (const double*)nullptr, r); }
+
+// y_ij = -((m_i - x_ij) - log p_im): both terms are >= 0, so that nothing cancels, and the maximum's own entry is the second.
 template <class T> void log_softmax(const Tile<T>* x, const Tile<T>* y, const Rows<T>* r) {
     typedef typename VectorOf<T>::V V;
     constexpr int W = lanes_of<T>();
@@ -29,7 +45,7 @@ template <class T> void log_softmax(const Tile<T>* x, const Tile<T>* y, const Ro
         for (ptrdiff_t i = 0; i < x->rows; ++i) {
             const T* from = x->at + i * x->row_stride;
             T* to = y->at + i * y->row_stride;
-            const V top = splat<T>(r->maximum[i]), log_sum = splat<T>((T)r->log_sum.high[i]);
+            const V top = splat<T>(r->maximum[i]), log_sum = splat<T>((T)r->minus_log.high[i]);
             ptrdiff_t j = 0;
             for (; j + W <= x->classes; j += W) store(to + j, (load(from + j) - top) - log_sum);
             if (j < x->classes) {
@@ -41,10 +57,12 @@ template <class T> void log_softmax(const Tile<T>* x, const Tile<T>* y, const Ro
     }
     for (ptrdiff_t i = 0; i < x->rows; i += W) {
         const V top = load(r->maximum + i);
-        const V log_sum = load_narrowed<T>(r->log_sum.high + i);
+        const V log_sum = load_narrowed<T>(r->minus_log.high + i);
         for (ptrdiff_t j = 0; j < x->classes; ++j)
             store(y->at + j * y->class_stride + i, (load(x->at + j * x->class_stride + i) - top) - log_sum);
     }
+    for (ptrdiff_t i = 0; i < x->rows; ++i)  // where x is no longer what it was
+        if (r->argmax[i] >= 0) y->at[i + r->argmax[i] * y->class_stride] = -(T)r->minus_log.high[i];
 }
 
 // The row's maximum where it is not finite, or NaN where there is one.
@@ -63,7 +81,7 @@ template <class T> void infinite_sums(const Tile<T>* x, Rows<T>* r) {
 
 template <class T> void logsumexp(ptrdiff_t n, Rows<T>* r) {
     for (ptrdiff_t i = 0; i < n; ++i)
-        if (r->maximum[i] - r->maximum[i] == 0) r->loss[i] = (double)r->maximum[i] + r->log_sum.high[i];
+        if (r->maximum[i] - r->maximum[i] == 0) r->loss[i] = (double)r->maximum[i] + r->minus_log.high[i];
 }
 
 // ---- back through softmax, or (LOG) through its logarithm, from the result x and the upstream gradient q -----------------
@@ -72,13 +90,13 @@ template <class T, bool LOG> void vjp_sums(const Tile<T>* x, const Tile<T>* q, R
     each_group<T>(x, nullptr, [&](auto rows) CELOSS_LAMBDA_INLINE {
         const T *from = x->at + rows.row * x->row_stride, *upstream = q->at + rows.row * q->row_stride;
         const ptrdiff_t from_stride = rows.stride(x->class_stride), upstream_stride = rows.stride(q->class_stride);
-        Sum<T> sum;
-        rows.each(x->classes, [&](ptrdiff_t j, int count) CELOSS_LAMBDA_INLINE {
+        typename decltype(rows)::RowSum sum;
+        rows.each(x->classes, [&](int k, ptrdiff_t j, int count) CELOSS_LAMBDA_INLINE {
             const Number<T> u = number<T>(load_wide(upstream + j * upstream_stride, count));
             if (LOG) __builtin_prefetch(from + j * from_stride);  // `vjp` reads it next, a row too short for the CPU to foresee
-            sum.add(LOG ? u : number<T>(load_wide(from + j * from_stride, count)) * u);
+            sum.add(k, LOG ? u : number<T>(load_wide(from + j * from_stride, count)) * u);
         });
-        rows.put_sum(sum.total(), r->rest);
+        rows.put_sum(sum, r->others);
     });
 }
 
@@ -114,7 +132,7 @@ CELOSS_INLINE bool log_vjp_of_row(const T* x, const T* q, T* g, ptrdiff_t classe
     each_vector<T>(classes, [&](ptrdiff_t j, int count) CELOSS_LAMBDA_INLINE {
         const V v = load_count(x + j, count), u = load_count(q + j, count);
         const auto beyond = (v > 0) | ((v < lowest) & (v > -(T)__builtin_inf()));
-        const V e = exp_parts<V, T, false>(v, scale).value;
+        const V e = exp_parts<T, false>(v, scale).value;
         V back = fma(e, s.high, fma(e, s.low, u));
         if (__builtin_expect(any_lane(beyond), 0)) {
             if constexpr (sizeof(T) == 4) back = select(beyond, back_through_log(v, u, scaled_sum), back);
@@ -135,12 +153,12 @@ template <class T, bool LOG> void vjp(const Tile<T>* x, const Tile<T>* q, const 
         T* to = g->at + rows.row * g->row_stride;
         const ptrdiff_t from_stride = rows.stride(x->class_stride), upstream_stride = rows.stride(q->class_stride),
                         to_stride = rows.stride(g->class_stride);
-        const N sum = rows.own(r->rest), scaled = sum * number<T>(F64{} + 1 / unit_of_exp<T>());
+        const N sum = rows.own(r->others), scaled = sum * number<T>(F64{} + 1 / unit_of_exp<T>());
         if constexpr (LOG)
             if (!has_rows_as_lanes(x) &&
-                log_vjp_of_row<T>(from, upstream, to, x->classes, scaled, r->rest.high[rows.row], r->rest.low[rows.row]))
+                log_vjp_of_row<T>(from, upstream, to, x->classes, scaled, r->others.high[rows.row], r->others.low[rows.row]))
                 return;
-        rows.each(x->classes, [&](ptrdiff_t j, int count) CELOSS_LAMBDA_INLINE {
+        rows.each(x->classes, [&](int, ptrdiff_t j, int count) CELOSS_LAMBDA_INLINE {
             const F64 v = load_wide(from + j * from_stride, count);
             const N u = number<T>(load_wide(upstream + j * upstream_stride, count));
             // (sum_of, not -: an upstream gradient may be infinite.)

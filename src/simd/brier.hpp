@@ -27,7 +27,7 @@ CELOSS_INLINE void store_exp(double* at, ptrdiff_t low, int count, HighLow v) {
     store_wide(at + low, count, v.low);
 }
 
-// e_ij = exp(x_ij - m_i), for float64 times 2^64; rest, unit, inverse. A row without argmax: inverse is NaN.
+// e_ij = exp(x_ij - m_i), for float64 times 2^64; others, e_left_out, inverse. A row without argmax: inverse is NaN.
 template <class T> void brier_exp_sum(const Tile<T>* x, const Tile<double>* e, ptrdiff_t low, Rows<T>* r) {
     typedef Number<T> N;
     constexpr int W = lanes_of<double>();
@@ -36,24 +36,24 @@ template <class T> void brier_exp_sum(const Tile<T>* x, const Tile<double>* e, p
         double* to = e->at + rows.row * e->row_stride;
         const ptrdiff_t from_stride = rows.stride(x->class_stride), to_stride = rows.stride(e->class_stride);
         const F64 top = rows.own(r->maximum);
-        Sum<T> sum;
-        rows.each(x->classes, [&](ptrdiff_t j, int count) CELOSS_LAMBDA_INLINE {
+        typename decltype(rows)::RowSum sum;
+        rows.each(x->classes, [&](int k, ptrdiff_t j, int count) CELOSS_LAMBDA_INLINE {
             const N v = exp_of(difference<T>(load_wide(from + j * from_stride, count), top));
             store_exp(to + j * to_stride, low, count, v);
-            sum.add(select(rows.others(j, count, r->argmax), v, N{}));
+            sum.add(k, select(rows.others(j, count, r->argmax), v, N{}));
         });
-        rows.put_sum(sum.total(), r->rest);
+        rows.put_sum(sum, r->others);
     });
     for (ptrdiff_t i = 0; i < x->rows; i += W) {
-        const N rest = load_number<T>(r->rest, i);
+        const N rest = load_number<T>(r->others, i);
         const N inverse = inverse_of(number<T>(F64{} + unit_of_exp<T>()) + rest);
         const M64 decided = load_classes(r->argmax + i) >= 0;
-        store(r->unit.high + i, F64{} + unit_of_exp<T>());
+        store(r->e_left_out.high + i, F64{} + unit_of_exp<T>());
         store_number(r->inverse, i, select(decided, inverse, number<T>(F64{} + (double)__builtin_nanf(""))));
     }
 }
 
-// f(class, lanes in use, p, d) for each vector of some rows.
+// f(vector of a sum, class, lanes in use, p, d) for each vector of some rows.
 template <class T, class Group, class F>
 CELOSS_INLINE void each_probability(const Tile<double>* e, ptrdiff_t low, const Tile<T>* q_tile, const Smoothed<T>& with,
                                     const Rows<T>* r, Group rows, F f) {
@@ -61,9 +61,9 @@ CELOSS_INLINE void each_probability(const Tile<double>* e, ptrdiff_t low, const 
     const T* q = q_tile ? q_tile->at + rows.row * q_tile->row_stride : nullptr;
     const ptrdiff_t stride = rows.stride(e->class_stride), q_stride = q_tile ? rows.stride(q_tile->class_stride) : 0;
     const Number<T> inverse = rows.own(r->inverse);
-    rows.each(e->classes, [&](ptrdiff_t j, int count) CELOSS_LAMBDA_INLINE {
+    rows.each(e->classes, [&](int k, ptrdiff_t j, int count) CELOSS_LAMBDA_INLINE {
         const Number<T> p = load_exp((const T*)nullptr, at + j * stride, low, count) * inverse;
-        f(j, count, p, with.subtracted_from(p, q ? q + j * q_stride : nullptr, count));
+        f(k, j, count, p, with.subtracted_from(p, q ? q + j * q_stride : nullptr, count));
     });
 }
 
@@ -72,14 +72,14 @@ template <class T> void brier_sums(const Tile<double>* e, ptrdiff_t low, const T
     typedef Number<T> N;
     const Smoothed<T> with(o);
     each_group<T>(e, r->targets, [&](auto rows) CELOSS_LAMBDA_INLINE {
-        Sum<T> squares, moment;
-        each_probability<T>(e, low, q, with, r, rows, [&](ptrdiff_t j, int count, N p, N d) CELOSS_LAMBDA_INLINE {
+        typename decltype(rows)::RowSum squares, moment;
+        each_probability<T>(e, low, q, with, r, rows, [&](int k, ptrdiff_t j, int count, N p, N d) CELOSS_LAMBDA_INLINE {
             d = select(rows.others(j, count, r->argmax), d, N{});
-            squares.add(d * d);
-            moment.add(p * d);
+            squares.add(k, d * d);
+            moment.add(k, p * d);
         });
-        rows.put_sum(squares.total(), r->squares);
-        rows.put_sum(moment.total(), r->moment);
+        rows.put_sum(squares, r->squares);
+        rows.put_sum(moment, r->moment);
     });
 }
 
@@ -105,8 +105,8 @@ template <class T> void brier_rows(const Tile<double>* e, ptrdiff_t low, const T
         const N s = number<T>(row_weight), u = s * number<T>(weight_of_targets(r->targets, o, i, count));
         const N a = two * u * number<T>(splat(o->factor)) * number<T>(option_of_rows(o->upstream, i, count));
         const N inverse = load_number<T>(r->inverse, i);
-        const N p = number<T>(load(r->unit.high + i)) * inverse;
-        const N miss = load_number<T>(r->rest, i) * inverse;
+        const N p = number<T>(load(r->e_left_out.high + i)) * inverse;
+        const N miss = load_number<T>(r->others, i) * inverse;
         N squares = load_number<T>(r->squares, i), moment = load_number<T>(r->moment, i);
         N d, at_argmax, at_target{};
         if (q_tile) {
@@ -151,16 +151,16 @@ void brier_gradient(const Tile<double>* e, ptrdiff_t low, const Tile<T>* g, cons
         T* to = g->at + rows.row * g->row_stride;
         const ptrdiff_t to_stride = rows.stride(g->class_stride);
         const N mean = rows.own(r->mean), factor = number<T>(rows.own(r->factor));
-        each_probability<T>(e, low, q, with, r, rows, [&](ptrdiff_t j, int count, N p, N d) CELOSS_LAMBDA_INLINE {
+        each_probability<T>(e, low, q, with, r, rows, [&](int, ptrdiff_t j, int count, N p, N d) CELOSS_LAMBDA_INLINE {
             store_wide(to + j * to_stride, count, rounded(factor * (p * (d - mean))));
         });
     });
     for (ptrdiff_t i = 0; i < g->rows; ++i) {
-        if (r->targets && r->targets[i] < 0) r->argmax[i] = -1;  // `put` makes it a row of 0
+        if (r->targets && r->targets[i] < 0) r->argmax[i] = -1;  // `put_or_clear` makes it a row of 0
         else if (r->argmax[i] < 0) r->argmax[i] = 0;             // a row of NaN throughout
     }
-    put(g, r->argmax, r->at_argmax);
-    if (!q) put(g, r->targets, r->at_target);
+    put_or_clear(g, r->argmax, r->at_argmax);
+    if (!q) put_or_clear(g, r->targets, r->at_target);
 }
 
 // The targets as probabilities.

@@ -19,6 +19,12 @@ template <class T> struct Tile {
 };
 enum { CELOSS_LANE_GROUP = 16 };
 
+// Numbers that follow behind those that are worked on: of x, and where results will go (null: nowhere that is not x).
+struct Ahead {
+    const char *x, *g;
+    ptrdiff_t bytes;
+};
+
 // How numbers are stored in the user's arrays. Arithmetic is float64 for float64 and float32 for all others. Labels of binary
 // losses may also be integers (bool as uint8).
 enum Storage {
@@ -43,7 +49,7 @@ struct Matrix {
 
 // Rows of a block at most. Arrays with a number for each row have room for more, so that what works on whole vectors of rows
 // may go past the last one; and so that no two arrays are a multiple of 4096 bytes apart, where a store holds up a load.
-enum { CELOSS_BLOCK_ROWS = 256, CELOSS_ROOM_FOR_ROWS = CELOSS_BLOCK_ROWS + 16 };
+enum { CELOSS_BLOCK_ROWS = 256, CELOSS_ROOM_FOR_ROWS = CELOSS_BLOCK_ROWS + 48 };
 
 // A number of each row, and its rounding error: kept where arithmetic is float64; elsewhere anything, but of the inverse.
 struct PerRow {
@@ -58,17 +64,20 @@ template <class T> struct Rows {
     // -1: the row is ignored; it may be passed over, and what stands in its other places is anything.
     int64_t target[CELOSS_ROOM_FOR_ROWS];
 
-    T maximum[CELOSS_ROOM_FOR_ROWS];
-    ptrdiff_t maximum_group[CELOSS_ROOM_FOR_ROWS];  // group of classes in which it comes first; -1: it is in none of these
-    int64_t argmax[CELOSS_ROOM_FOR_ROWS];  // the first class that attains it; -1: none does, or it is infinite, or there is a NaN
-    T x_target[CELOSS_ROOM_FOR_ROWS], e_target[CELOSS_ROOM_FOR_ROWS];  // logit and exponential at the target
+    // The class left out of sums of exponentials, so that the others' share keeps its relative accuracy: `target`, `argmax`, or null
+    // where that share is not wanted. -1: none is left out of this row.
+    const int64_t* left_out;
 
-    PerRow rest;     // sum of the exponentials but one maximum's
-    PerRow unit;     // the exponential of that maximum
-    PerRow inverse;  // 1 / (unit + rest)
-    PerRow log_sum;  // log(1 + rest / unit)
-    PerRow nll;      // -log p_t = (m - x_t) + log_sum
-    PerRow miss;     // 1 - p_t, from the exponentials of the others
+    T maximum[CELOSS_ROOM_FOR_ROWS];
+    int64_t argmax[CELOSS_ROOM_FOR_ROWS];  // the first class that attains it; -1: none does, or it is infinite, or there is a NaN
+    T x_target[CELOSS_ROOM_FOR_ROWS], x_left_out[CELOSS_ROOM_FOR_ROWS];  // logits; -inf where none is left out
+
+    T shift[CELOSS_ROOM_FOR_ROWS], steps[CELOSS_ROOM_FOR_ROWS];  // how a row is exponentiated: exp_log.hpp, RowScale
+
+    PerRow others;      // sum of the exponentials but the one left out
+    PerRow e_left_out;  // that one; not below that of a logit which is 512 under the maximum
+    PerRow inverse;     // 1 / (e_left_out + others)
+    PerRow minus_log;   // -log p of the class left out
 
     PerRow mass;  // sum of v_ij
     PerRow gap;   // sum of v_ij (m_i - x_ij), where 0 * inf counts 0
@@ -118,58 +127,62 @@ template <class T> struct ScoreBlock {
 
 // ---- the table -------------------------------------------------------------------------------------------------------
 
-// For the tests: the functions that the operations are made of, in the form they have there. From EXP_OF_MAXIMUM on in float64
+// For the tests: the functions that the operations are made of, in the form they have there. From EXP_IN_ROW on in float64
 // only.
 enum Probe {
     EXP = 0,           // exp(x) in a row whose maximum is y (exp_log.hpp: exp_parts)
     LOG1P_OF_EXP = 1,  // log(1 + exp(-|x|)) (scores.hpp: Score)
     LESS_LIKELY = 2,   // sigma(-|x|) (scores.hpp: Score)
-    EXP_OF_MAXIMUM = 3,
+    EXP_IN_ROW = 3,
     LOG1P_RATIO = 4,
     LOG1P_RATIO_EXACT = 5,
     EXP_TO_39_BITS = 6,
-    EXP_WITH_ERROR = 7
+    EXP_WITH_ERROR = 7,
+    LOG_AND_INVERSE = 8
 };
 
 // Tiles are of either orientation, but for what is said to be one.
 template <class T> struct BlockOps {
-    // maximum, maximum_group. NaNs are passed over here and found by exp_sum.
+    // maximum. NaNs are passed over here and found by exp_sum.
     void (*maximum)(const Tile<T>* x, Rows<T>* rows);
-    // maximum, maximum_group, argmax.
+    // maximum, argmax.
     void (*argmax)(const Tile<T>* x, Rows<T>* rows);
 
     // mass (of probabilities) and gap.
     void (*soft_sums)(const Tile<T>* x, const Tile<T>* q, const RowOptions* options, Rows<T>* rows);
 
-    // e_ij = exp(x_ij - m_i) * u_i with a factor u_i of the row's own, into e (nowhere if e->at is null; e may be x); rest and
-    // unit. So loss_i = (m_i - x_it) + log(1 + rest_i / unit_i) and p_ij = e_ij / (unit_i + rest_i). NaN or +inf: rest or unit is
-    // NaN. Also x_target, and e_target if e is stored; where there are no targets x_target is the maximum.
-    // While it computes, the `ahead` rows behind x and g are fetched into the cache. g is where the rows' result will be
-    // written: e, another place, or nowhere.
-    void (*exp_sum)(const Tile<T>* x, const Tile<T>* e, const Tile<T>* g, ptrdiff_t ahead, Rows<T>* rows);
-    // e_target of n rows, from x_target.
-    void (*exp_targets)(ptrdiff_t n, Rows<T>* rows);
+    // e_ij = exp(x_ij - m_i) * u_i with a factor u_i of the row's own, into e (nowhere if e->at is null; e may be x); others, shift, steps and
+    // e_left_out. So loss_i = log(1 + others_i / e_it) and p_ij = e_ij / (e_it + others_i), with t the class left out. There, e is 0,
+    // and as the others' if it is argmax; where rows are the lanes, x is -inf there. NaN or +inf: others or e_left_out is NaN. Also
+    // x_left_out, and x_target if there are targets. What is `ahead` is fetched into the cache meanwhile.
+    void (*exp_sum)(const Tile<T>* x, const Tile<T>* e, const Ahead* ahead, Rows<T>* rows);
+    // e_left_out, shift and steps of n rows, from maximum and x_left_out; and what minus_log begins with.
+    void (*exp_left_out)(ptrdiff_t n, Rows<T>* rows);
+    // Exponentials of one row times a power of two.
+    void (*times_power)(const Tile<T>* e, int power);
 
-    // inverse, log_sum, nll and miss of n rows.
+    // inverse and minus_log of n rows.
     void (*log_rows)(ptrdiff_t n, Rows<T>* rows);
 
-    // Results of n rows: losses, and what their gradients are made of.
+    // inverse and minus_log of n rows; and their results: losses, and what their gradients are made of.
     void (*cross_entropy)(ptrdiff_t n, const RowOptions* options, Rows<T>* rows);
     // g_ij = coefficient_i p_ij - subtracted_i v_ij, and at the target; 0 where the row is ignored. g may be e. Products below
     // the smallest normal number become 0. Coefficient and subtracted are used up.
     void (*gradient)(const Tile<T>* e, const Tile<T>* g, const Tile<T>* q, const RowOptions* options, Rows<T>* rows);
 
-    // g_ij = p_ij; g may be e.
+    // inverse of n rows, and a coefficient of 1: of softmax, which needs no logarithm.
+    void (*inverse_rows)(ptrdiff_t n, Rows<T>* rows);
+    // g_ij = coefficient_i p_ij; g may be e.
     void (*softmax)(const Tile<T>* e, const Tile<T>* g, Rows<T>* rows);
-    // y_ij = log p_ij = x_ij - m_i - log_sum_i; y may be x.
+    // y_ij = log p_ij = x_ij - m_i + log p_i,argmax; y may be x.
     void (*log_softmax)(const Tile<T>* x, const Tile<T>* y, const Rows<T>* rows);
-    // loss_i = m_i + log_sum_i of n rows; where m_i is not finite it is what infinite_sums has left there:
+    // loss_i = m_i - log p_i,argmax of n rows; where m_i is not finite it is what infinite_sums has left there:
     void (*logsumexp)(ptrdiff_t n, Rows<T>* rows);
     // that maximum, or NaN where there is one in the row.
     void (*infinite_sums)(const Tile<T>* x, Rows<T>* rows);
 
-    // Back through the two, from their result x and the upstream gradient q: rest_i = the sum of x_ij q_ij, or of q_ij; and
-    // g_ij = x_ij (q_ij - rest_i), or q_ij - exp(x_ij) rest_i. g may be x or q.
+    // Back through the two, from their result x and the upstream gradient q: others_i = the sum of x_ij q_ij, or of q_ij; and
+    // g_ij = x_ij (q_ij - others_i), or q_ij - exp(x_ij) others_i. g may be x or q.
     void (*softmax_vjp_sums)(const Tile<T>* x, const Tile<T>* q, Rows<T>* rows);
     void (*softmax_vjp)(const Tile<T>* x, const Tile<T>* q, const Tile<T>* g, const Rows<T>* rows);
     void (*log_softmax_vjp_sums)(const Tile<T>* x, const Tile<T>* q, Rows<T>* rows);
@@ -209,6 +222,10 @@ struct BlockOpsTable {
                             int64_t classes, int64_t* out);
     int (*read_targets_i32)(const int32_t* target, const double* sample_weight, ptrdiff_t n, int64_t ignore_index,
                             int64_t classes, int64_t* out);
+    // For the exponentials of n pieces of a row, by shift and steps of the pieces and of the row: 2^64 times what makes them those
+    // of the row, and its rounding error.
+    void (*ratios_of_pieces)(ptrdiff_t n, const double* shift, const double* steps, double row_shift, double row_steps,
+                             double* high, double* low);
     // What n rows weigh in a mean: the sum of s_n w_t, but of those that are ignored. No targets: of s_n.
     double (*sum_of_weights)(ptrdiff_t n, const int64_t* targets, const RowOptions* options);
 };

@@ -7,6 +7,7 @@
 #pragma once
 
 #include "number.hpp"
+#include "side.hpp"
 #include "vector.hpp"
 
 namespace {
@@ -72,7 +73,7 @@ template <class V> struct RowScale {
 template <class V, class T> CELOSS_INLINE RowScale<V> row_scale(V m) {
     using K = ExpConstants<T>;
     RowScale<V> row;
-    row.shift = absolute(m) < K::unshifted ? V{} : m;
+    row.shift = select(absolute(m) < V{} + K::unshifted, V{}, m);
     row.steps = fma(m - row.shift, V{} + K::log2e, V{} + K::round) - K::round;
     row.round = (K::round + T(K::headroom + K::exponent_bias)) - row.steps;
     row.lowest = (row.steps - T(K::headroom + K::exponent_bias)) * (K::ln2_high + K::ln2_low);
@@ -89,12 +90,13 @@ template <class V> struct ExpParts {
     V value, error;
 };
 
-// Not SHIFTED: row.shift is known to be 0. In the lanes of `left_out`: 0.
-template <class V, class T, bool SHIFTED = true>
-CELOSS_INLINE ExpParts<V> exp_parts(V x, const RowScale<V>& row, typename VectorOf<T>::M left_out = typename VectorOf<T>::M{}) {
+// V: one vector or several side by side, of rows that are scaled as R or each as its own. Not SHIFTED: row.shift is known to be 0.
+template <class T, bool SHIFTED = true, class V, class R> CELOSS_INLINE ExpParts<V> exp_parts(V x, const RowScale<R>& row) {
     using K = ExpConstants<T>;
-    typedef typename VectorOf<T>::M M;
-    V d = select(left_out, row.lowest, max_or_nan(row.lowest, SHIFTED ? x - row.shift : x));
+    typedef typename Kind<V>::M M;
+    V d = x;
+    if (SHIFTED) d = x - row.shift;
+    d = max_or_nan(row.lowest, d);
     V z = fma(d, V{} + K::log2e, row.round);
     V n = z - row.round;
     V fraction = expm1_reduced<V, T>(fma(n, V{} - K::ln2_high, d), n * (V{} - K::ln2_low));
@@ -103,21 +105,26 @@ CELOSS_INLINE ExpParts<V> exp_parts(V x, const RowScale<V>& row, typename Vector
     return {value, fma(power, fraction, power - value)};
 }
 
-// The same for the maximum itself, whose e is the unit that the sum of the others is measured in: in float64 for both, as
-// value and rounding error. a = m - shift, steps = n(m).
-// ulp: exp_of_maximum+error float64 0.467 at 0x1.17dc7bc5d4e8p+9, 0x1.94p+9
-template <class T> CELOSS_INLINE HighLow exp_of_maximum(F64 a, F64 steps) {
-    using K = ExpConstants<double>;
-    const double unit = (double)(1ull << (ExpConstants<T>::headroom / 2)) * (double)(1ull << (ExpConstants<T>::headroom / 2));
-    F64 fraction = expm1_reduced<F64, double>(fma(steps, F64{} - K::ln2_high, a), steps * (F64{} - K::ln2_low));
-    F64 high = fraction + 1.0;
-    return {high * unit, ((1.0 - high) + fraction) * unit};
+// The same of the maximum itself, where nothing is clamped; and what value + error lack: the rounding of the fraction.
+template <class V> struct ExpOfMaximum {
+    V value, error, lack;
+};
+template <class T, class V> CELOSS_INLINE ExpOfMaximum<V> exp_of_maximum(V m, const RowScale<V>& row) {
+    using K = ExpConstants<T>;
+    typedef typename Kind<V>::M M;
+    const V d = m - row.shift, z = fma(d, V{} + K::log2e, row.round), n = z - row.round;
+    const V t1 = fma(n, V{} - K::ln2_high, d), t2 = n * (V{} - K::ln2_low), t = t1 + t2;
+    V h = V{} + K::h[K::degree];
+    for (int i = K::degree - 1; i >= 0; --i) h = fma(h, t, V{} + K::h[i]);
+    const V small = fma(t * t, h, t2), fraction = t1 + small;
+    const V power = (V)((M)z << K::exponent_shift), value = fma(power, fraction, power);
+    return {value, fma(power, fraction, power - value), (small - (fraction - t1)) * power};
 }
 
-// e^d for d <= 0; below -700 as at -700, whose square is 0. e^t = 1 + t + t^2 h(t) on |t| <= ln2/2: a minimax fit of
+// e^d, times the power of two that is in the low bits of `round`. e^t = 1 + t + t^2 h(t) on |t| <= ln2/2: a minimax fit of
 // relative error 2^-39.6. Exactly 1 at 0. 2^14 ulp are 2^-39.
 // ulp: exp_to_39_bits float64 9560 at -0x1.589235a7956cbp+9
-CELOSS_INLINE F64 exp_to_39_bits(F64 d) {
+template <class V> CELOSS_INLINE V exp_to_39_bits(V d, V round) {
     using K = ExpConstants<double>;
     constexpr double h[] = {0x1.000000005f0b8p-1 /* 0.50000000004322143 */,
                             0x1.5555557e48bedp-3 /* 0.16666666785849263 */,
@@ -126,23 +133,23 @@ CELOSS_INLINE F64 exp_to_39_bits(F64 d) {
                             0x1.6c18d5f6ee891p-10 /* 0.0013889198869337131 */,
                             0x1.a186bc35ec233p-13 /* 1.9909205883329866e-4 */,
                             0x1.9e88e315a162fp-16 /* 2.4708194436692622e-5 */};
-    const F64 round = F64{} + (K::round + K::exponent_bias);
-    d = max_or_nan(F64{} - 700.0, d);
-    const F64 z = fma(d, F64{} + K::log2e, round);
-    const F64 t = fma(z - round, F64{} - (K::ln2_high + K::ln2_low), d);
-    F64 series = F64{} + h[6];
-    for (int i = 5; i >= 0; --i) series = fma(series, t, F64{} + h[i]);
-    return fma(t * t, series, t + 1.0) * (F64)((M64)z << K::exponent_shift);
+    const V z = fma(d, V{} + K::log2e, round);
+    const V t = fma(z - round, V{} - (K::ln2_high + K::ln2_low), d);
+    V series = V{} + h[6];
+    for (int i = 5; i >= 0; --i) series = fma(series, t, V{} + h[i]);
+    return fma(t * t, series, t + 1.0) * (V)((typename Kind<V>::M)z << K::exponent_shift);
+}
+// e^d for d <= 0; below -700 as at -700, whose square is 0.
+CELOSS_INLINE F64 exp_to_39_bits(F64 d) {
+    using K = ExpConstants<double>;
+    return exp_to_39_bits(max_or_nan(F64{} - 700.0, d), F64{} + (K::round + K::exponent_bias));
 }
 
-// 2^64 e^d for d = high + low <= 0; from -752 on, which keeps it normal; below, as at -752. Its rounding error from -715 on. The
-// small terms of expm1_reduced are kept apart from t, so that nothing but they themselves round.
+// The same of d = high + low with its rounding error. The small terms of expm1_reduced are kept apart from t, so that nothing but
+// they themselves round.
 // ulp: exp_with_error+error float64 0.229 at -0x1.c8c52c8fdaceap+7, -0x1.8p-47
-CELOSS_INLINE HighLow exp_with_error(HighLow d) {
+CELOSS_INLINE HighLow exp_with_error(F64 high, F64 low, F64 round) {
     using K = ExpConstants<double>;
-    const F64 round = F64{} + (K::round + K::headroom + K::exponent_bias);
-    const M64 far = !(d.high > -752.0);
-    const F64 high = max_or_nan(F64{} - 752.0, d.high), low = select(far, F64{}, d.low);
     const F64 z = fma(high, F64{} + K::log2e, round), n = z - round;
     const F64 t1 = fma(n, F64{} - K::ln2_high, high), t2 = fma(n, F64{} - K::ln2_low, low), t = t1 + t2;
     F64 series = F64{} + K::h[K::degree];
@@ -152,6 +159,23 @@ CELOSS_INLINE HighLow exp_with_error(HighLow d) {
     const F64 power = (F64)((M64)z << K::exponent_shift);
     return {fraction.high * power, fraction.low * power};
 }
+// 2^64 e^d for d <= 0; from -752 on, which keeps it normal; below, as at -752. Its rounding error from -715 on.
+CELOSS_INLINE HighLow exp_with_error(HighLow d) {
+    using K = ExpConstants<double>;
+    const M64 far = !(d.high > -752.0);
+    return exp_with_error(max_or_nan(F64{} - 752.0, d.high), select(far, F64{}, d.low),
+                          F64{} + (K::round + K::headroom + K::exponent_bias));
+}
+
+// The exponential of one class of each row, as exp_parts scales it but far more exact: a = x - shift, steps = n(m); x <= m.
+template <class T> constexpr double round_of_row() {
+    using K = ExpConstants<double>;
+    return K::round + K::exponent_bias + ExpConstants<T>::headroom;
+}
+template <class T, class V> CELOSS_INLINE V exp_in_row_to_39_bits(V a, V steps) {
+    return exp_to_39_bits(a, round_of_row<T>() - steps);
+}
+CELOSS_INLINE HighLow exp_in_row_with_error(F64 a, F64 steps) { return exp_with_error(a, F64{}, round_of_row<double>() - steps); }
 
 // Either of the two, for the numbers of a dtype: e^d times unit_of_exp for d <= 0; and without that factor.
 CELOSS_INLINE F64 exp_of(F64 d) { return exp_to_39_bits(d); }
@@ -207,6 +231,31 @@ template <bool EXACT> CELOSS_INLINE HighLow log1p_ratio(HighLow rest, HighLow un
 }
 CELOSS_INLINE F64 log1p_ratio(F64 rest, F64 unit) { return log1p_ratio<false>(HighLow(rest), HighLow(unit)).high; }
 CELOSS_INLINE HighLow log1p_ratio(HighLow rest, HighLow unit) { return sum_of(HighLow(), log1p_ratio<true>(rest, unit)); }
+
+// 1 / (e + others) and log((e + others) / e), which is to be good enough for float32: as log1p_ratio, but with one division for two
+// quotients, and a P of relative error 2^-42.
+// ulp: log_and_inverse float64 5000 at 0x1p+0, 0x1p+0
+template <class V> struct LogAndInverse {
+    V log, inverse;
+};
+template <class V> CELOSS_INLINE LogAndInverse<V> log_and_inverse(V others, V e) {
+    using K = ExpConstants<double>;
+    typedef typename Kind<V>::M M;
+    typedef typename Unsigned<V>::U U;
+    constexpr double p[] = {0x1.55555559217e9p-1, 0x1.99998f2e082c7p-2, 0x1.2496ebab9752ep-2, 0x1.c551a5332d049p-3,
+                            0x1.9c339b61f6554p-3};
+    const V total = e + others;
+    const M k_bits = (M)(((U)total - (U)e) + ((uint64_t)1 << 51)) >> 52;
+    const V k = (V)((M)(V{} + K::round) + k_bits) - K::round;
+    const V down = (V)((M{} + (int64_t)1023 - k_bits) << 52), near = total * down;
+    const V numerator = select(k_bits == M{}, others, near - e), denominator = near + e;
+    const V inverse_of_both = (V{} + 1.0) / (denominator * total);
+    const V s = numerator * (inverse_of_both * total), z = s * s;
+    V series = V{} + p[4];
+    for (int i = 3; i >= 0; --i) series = fma(series, z, V{} + p[i]);
+    const V log_f = fma(s * z, series, s + s);
+    return {fma(k, V{} + (K::ln2_high + K::ln2_low), log_f), inverse_of_both * denominator};
+}
 
 // miss^gamma for miss = 1 - p, both in [0, 1] and neither formed from the other. log miss is -log((miss + p) / miss), where
 // nothing cancels if p is small; its absolute error is what gamma multiplies. Where miss is next to nothing, the logarithm of

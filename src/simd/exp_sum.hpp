@@ -1,274 +1,347 @@
-// exp_sum.hpp: the exponentials of rows, and their sum without one maximum.
+// exp_sum.hpp: the exponentials of rows, and their sum without the one that is left out.
 #pragma once
 
 #include "contract.h"
 #include "exp_log.hpp"
 #include "layout.hpp"
-#include "maximum.hpp"
 #include "number.hpp"
+#include "side.hpp"
 #include "targets.hpp"
 #include "vector.hpp"
 
 namespace {
 
-// Into the cache, to be written soon.
-CELOSS_INLINE void prefetch(const void* at) { __builtin_prefetch(at, 1, 3); }
-
-// The running sum of exponentials: their values in float64 (for float64 with the rounding errors of the sum), and apart
-// from them their own rounding errors, which a row dominated by one of them would otherwise show.
-template <class T> struct ExpSum;
-template <> struct ExpSum<float> {
-    F64 low{}, high{};
-    F32 lost{};
-    // In two steps: the errors now, the values from where they are stored (see keep_in_memory).
-    CELOSS_INLINE void add_error(ExpParts<F32> exp) { lost += exp.error; }
-    CELOSS_INLINE void add_stored(const float* at) {
-        low += widen_low_at(at);
-        high += widen_high_at(at);
+// The running sum of exponentials, in as many vectors of T as take its lanes: their values in float64 (for float64 with the
+// rounding errors of the sum), and apart from them their own rounding errors, which a row dominated by one of them would
+// otherwise show.
+template <class T, int VECTORS> struct ExpSum;
+template <int VECTORS> struct ExpSum<float, VECTORS> {
+    F64 sum[2 * VECTORS]{};
+    F32 lost[VECTORS]{};
+    CELOSS_INLINE void add(int k, F32 value) {
+        sum[2 * k] += widen_low(value);
+        sum[2 * k + 1] += widen_high(value);
     }
-    CELOSS_INLINE void add(ExpParts<F32> exp) {
-        low += widen_low(exp.value);
-        high += widen_high(exp.value);
-        lost += exp.error;
+    // From where it is stored (see keep_in_memory).
+    CELOSS_INLINE void add_stored(int k, const float* at) {
+        sum[2 * k] += widen_low_at(at);
+        sum[2 * k + 1] += widen_high_at(at);
     }
     CELOSS_INLINE void finish() {
-        low += widen_low(lost);
-        high += widen_high(lost);
+        UNROLL_8 for (int k = 0; k < VECTORS; ++k) add(k, lost[k]);
     }
-    // More maxima of the rows from `row` on, one a lane.
-    CELOSS_INLINE void add_units(F32 count, const PerRow& unit, ptrdiff_t row) {
-        low += select(widen_low(count) > 0.0, widen_low(count) * load(unit.high + row), F64{});
-        high += select(widen_high(count) > 0.0, widen_high(count) * load(unit.high + row + lanes_of<double>()), F64{});
+    // Of each lane; and (16 of them) of all.
+    CELOSS_INLINE void put(PerRow& to, ptrdiff_t row) const {
+        store(to.high + row, sum[0]);
+        store(to.high + row + lanes_of<double>(), sum[1]);
     }
-    CELOSS_INLINE void put(PerRow& rest, ptrdiff_t row) const {
-        store(rest.high + row, low);
-        store(rest.high + row + lanes_of<double>(), high);
-    }
-    CELOSS_INLINE double total(double*) const { return sum_lanes<double>(low + high); }
+    CELOSS_INLINE double of_lanes(double*) const { return sum_of_lanes(sum); }
 };
-template <> struct ExpSum<double> {
-    F64 sum{}, lost{};
-    CELOSS_INLINE void add(ExpParts<F64> exp) {
-        HighLow both = two_sum(sum, exp.value);
-        sum = both.high;
-        lost += both.low + exp.error;
+template <int VECTORS> struct ExpSum<double, VECTORS> {
+    F64 sum[VECTORS]{}, lost[VECTORS]{};
+    CELOSS_INLINE void add(int k, F64 value) {
+        const HighLow both = two_sum(sum[k], value);
+        sum[k] = both.high;
+        lost[k] += both.low;
     }
-    CELOSS_INLINE void add_error(ExpParts<F64> exp) { add(exp); }
-    CELOSS_INLINE void add_stored(const double*) {}
+    CELOSS_INLINE void add_stored(int k, const double* at) { add(k, load(at)); }
     CELOSS_INLINE void finish() {
-        HighLow both = two_sum(sum, lost);
-        sum = both.high;
-        lost = both.low;
+        UNROLL_8 for (int k = 0; k < VECTORS; ++k) {
+            const HighLow both = two_sum(sum[k], lost[k]);
+            sum[k] = both.high;
+            lost[k] = both.low;
+        }
     }
-    CELOSS_INLINE void add_units(F64 count, const PerRow& unit, ptrdiff_t row) {
-        HighLow both = two_sum(sum, select(count > 0.0, count * load(unit.high + row), F64{}));
-        sum = both.high;
-        lost += both.low + select(count > 0.0, count * load(unit.low + row), F64{});
-    }
-    CELOSS_INLINE void put(PerRow& rest, ptrdiff_t row) const { store_number(rest, row, HighLow(sum, lost)); }
-    CELOSS_INLINE double total(double* low) const { return add_lanes(HighLow(sum, lost), low); }
+    CELOSS_INLINE void put(PerRow& to, ptrdiff_t row) const { store_number(to, row, HighLow(sum[0], lost[0])); }
+    CELOSS_INLINE double of_lanes(double* low) const { return sum_with_error(sum, lost, low); }
 };
 
-// unit of the rows from i on, one a lane; also as numbers of the arithmetic type.
-template <class T>
-CELOSS_INLINE typename VectorOf<T>::V store_units(typename VectorOf<T>::V a, typename VectorOf<T>::V steps, PerRow& to,
-                                                  ptrdiff_t i) {
-    if constexpr (sizeof(T) == 4) {
-        const F64 low = exp_of_maximum<T>(widen_low(a), widen_low(steps)).high;
-        const F64 high = exp_of_maximum<T>(widen_high(a), widen_high(steps)).high;
-        store(to.high + i, low);
-        store(to.high + i + lanes_of<double>(), high);
-        return narrow(low, high);
-    } else {
-        const HighLow unit = exp_of_maximum<T>(a, steps);
-        store_number(to, i, unit);
-        return unit.high;
-    }
+// What the sum of a row lacks where its maximum is not left out of it: a lack (exp_log.hpp) for each row, or 0. The maximum may be
+// nearly all of the sum, and the sum's rounding is in every result.
+template <class T> CELOSS_INLINE typename VectorOf<T>::V lack_of_rows(ptrdiff_t i, const RowScale<typename VectorOf<T>::V>& scale,
+                                                                      const Rows<T>* r) {
+    const auto m = load(r->maximum + i);
+    if (!r->left_out) return decltype(m){};  // softmax: see inverse_rows
+    return select(load(r->x_left_out + i) < m, exp_of_maximum<T>(m, scale).lack, decltype(m){});
 }
+
+// So many vectors go side by side, and so many are a chunk of a row: whole ones of the sum's.
+constexpr int SIDE_VECTORS = 4;
+template <class T> constexpr int sum_vectors() { return SUM_LANES / lanes_of<T>(); }
+template <class T> constexpr int chunk_vectors() { return sum_vectors<T>() > SIDE_VECTORS ? sum_vectors<T>() : SIDE_VECTORS; }
+template <class T> constexpr int chunk_classes() { return chunk_vectors<T>() * lanes_of<T>(); }
+
+// Exponentials of N vectors, `stride` numbers apart; of the last one `count` lanes. The first belongs to vector `first` of the sum.
+template <class T, int N, bool SHIFTED, int VECTORS>
+CELOSS_INLINE void exp_of_vectors(const T* x, ptrdiff_t x_stride, T* e, ptrdiff_t e_stride, int count,
+                                  const RowScale<typename VectorOf<T>::V>& row, ExpSum<T, VECTORS>& sum, int first) {
+    const bool partial = count < lanes_of<T>();
+    SideOf<T, N> v;
+    UNROLL_8 for (int k = 0; k < N - 1; ++k) v[k] = load(x + k * x_stride);
+    v[N - 1] = partial ? load_first(x + (N - 1) * x_stride, count, (T)-__builtin_inff()) : load(x + (N - 1) * x_stride);
+    const auto exp = exp_parts<T, SHIFTED>(v, row);
+    UNROLL_8 for (int k = 0; k < N - 1; ++k) store(e + k * e_stride, exp.value[k]);
+    if (partial) store_first(e + (N - 1) * e_stride, count, exp.value[N - 1]);
+    else store(e + (N - 1) * e_stride, exp.value[N - 1]);
+    UNROLL_8 for (int k = 0; k < N; ++k) sum.lost[(first + k) % VECTORS] += exp.error[k];
+    keep_in_memory();
+    UNROLL_8 for (int k = 0; k < N - 1; ++k) sum.add_stored((first + k) % VECTORS, e + k * e_stride);
+    if (partial) sum.add((first + N - 1) % VECTORS, exp.value[N - 1]);
+    else sum.add_stored((first + N - 1) % VECTORS, e + (N - 1) * e_stride);
+}
+
+// Fetches what comes next into the cache, as much at a time as vectors are worked on meanwhile: a burst would fill the CPU's
+// queue of misses, and hold up what is computed.
+struct Fetcher {
+    Ahead next;
+    CELOSS_INLINE void fetch(int vectors) {
+        if (next.bytes <= 0) return;
+        for (int b = 0; b < vectors * CELOSS_VECTOR_BYTES; b += 64) {
+            __builtin_prefetch(next.x + b);
+            if (next.g) __builtin_prefetch(next.g + b, 1);
+        }
+        next.x += vectors * CELOSS_VECTOR_BYTES;
+        if (next.g) next.g += vectors * CELOSS_VECTOR_BYTES;
+        next.bytes -= vectors * CELOSS_VECTOR_BYTES;
+    }
+};
 
 // ---- classes as lanes: one row ---------------------------------------------------------------------------------------
 
-// Of one row, the exponentials of one vector or its first `count` classes: stored, and put into `room` to be added to the sum.
-// LEAVE_OUT: those that attain the maximum are stored as `unit`, are 0 in the sum and counted.
-template <class T, bool SHIFTED, bool LEAVE_OUT>
-CELOSS_INLINE void exp_of_vector(const T* x, T* e, int count, const RowScale<typename VectorOf<T>::V>& row, T m, T unit,
-                                 typename VectorOf<T>::M& maxima, T* room, ExpSum<T>& sum) {
-    typedef typename VectorOf<T>::V V;
-    typedef typename VectorOf<T>::M M;
-    const bool full = count == lanes_of<T>();
-    const V v = full ? load(x) : load_first(x, count, (T)-__builtin_inff());
-    M attains{};
-    if (LEAVE_OUT) {
-        attains = v == splat<T>(m);
-        maxima = one_more(maxima, attains);
-    }
-    const ExpParts<V> exp = exp_parts<V, T, SHIFTED>(v, row, attains);
-    const V stored = select(attains, splat<T>(unit), exp.value);
-    sum.add_error(exp);
-    store(room, exp.value);
-    if (full) store(e, stored);
-    else store_first(e, count, stored);
-}
+// The chunk of a row that holds the class left out, copied with -inf in its place. Made some rows ahead: a vector cannot be loaded
+// where a number has just been stored.
+template <class T> struct PatchedChunk {
+    alignas(64) T at[chunk_classes<T>()];
+    ptrdiff_t begin;  // of the chunk in the row; -1: none is left out
 
-// The same of up to a group of vectors. Returns how many maxima were left out.
-template <class T, bool SHIFTED, bool LEAVE_OUT>
-CELOSS_INLINE ptrdiff_t exp_of_group(const T* x, T* e, ptrdiff_t classes, const RowScale<typename VectorOf<T>::V>& row, T m,
-                                     T unit, ExpSum<T>& sum) {
-    constexpr int W = lanes_of<T>();
-    alignas(64) T room[GROUP * W];
-    typename VectorOf<T>::M maxima{};
-    const ptrdiff_t n = classes < GROUP * W ? classes : GROUP * W;
-    ptrdiff_t j = 0;
-    for (; j + W <= n; j += W) exp_of_vector<T, SHIFTED, LEAVE_OUT>(x + j, e + j, W, row, m, unit, maxima, room + j, sum);
-    if (j < n) exp_of_vector<T, SHIFTED, LEAVE_OUT>(x + j, e + j, (int)(n - j), row, m, unit, maxima, room + j, sum);
-    keep_in_memory();
-    for (j = 0; j < n; j += W) sum.add_stored(room + j);
-    return LEAVE_OUT ? count_lanes<T>(maxima) : 0;
-}
-
-// Returns the sum; `maxima`: how often the maximum was left out. Not STORE: e is room for a group of vectors.
-template <class T, bool STORE, bool SHIFTED>
-double row_exp_sum(const T* x, T* e, ptrdiff_t classes, T m, T unit, ptrdiff_t maximum_group,
-                   const RowScale<typename VectorOf<T>::V>& row, ptrdiff_t* maxima, double* low, const T* next_x,
-                   const T* next_g) {
-    typedef typename VectorOf<T>::V V;
-    constexpr int W = lanes_of<T>();
-    ExpSum<T> sum;
-    *maxima = 0;
-    for (ptrdiff_t j = 0; j < classes; j += GROUP * W) {
-        T* to = STORE ? e + j : e;
-        if (next_x)
-            for (int k = 0; k < GROUP; ++k) prefetch(next_x + j + k * W);
-        if (next_g)
-            for (int k = 0; k < GROUP; ++k) prefetch(next_g + j + k * W);
-        if (j == maximum_group) {
-            *maxima = exp_of_group<T, SHIFTED, true>(x + j, to, classes - j, row, m, unit, sum);
-        } else if (j + GROUP * W <= classes) {
-            UNROLL_8 for (int k = 0; k < GROUP; ++k) {
-                const ExpParts<V> exp = exp_parts<V, T, SHIFTED>(load(x + j + k * W), row);
-                store(to + k * W, exp.value);
-                sum.add_error(exp);
-            }
-            keep_in_memory();
-            UNROLL_8 for (int k = 0; k < GROUP; ++k) sum.add_stored(to + k * W);
-        } else {
-            exp_of_group<T, SHIFTED, false>(x + j, to, classes - j, row, m, unit, sum);
-        }
-    }
-    sum.finish();
-    return sum.total(low);
-}
-
-// How each of a block's rows is exponentiated.
-template <class T> struct BlockScale {
-    typedef typename VectorOf<T>::V V;
-    T shift[CELOSS_BLOCK_ROWS], lowest[CELOSS_BLOCK_ROWS], round[CELOSS_BLOCK_ROWS], unit[CELOSS_BLOCK_ROWS];
-
-    BlockScale(ptrdiff_t n, Rows<T>* r) {
+    CELOSS_INLINE void patch(const T* x, ptrdiff_t classes, ptrdiff_t left_out) {
         constexpr int W = lanes_of<T>();
-        for (ptrdiff_t i = 0; i < n; i += W) {
-            const V top = load_first(r->maximum + i, (int)(n - i < W ? n - i : W), T(0));
-            const RowScale<V> rows = row_scale<V, T>(top);
-            store(shift + i, rows.shift);
-            store(lowest + i, rows.lowest);
-            store(round + i, rows.round);
-            store(unit + i, store_units<T>(top - rows.shift, rows.steps, r->unit, i));
+        begin = -1;
+        if (left_out < 0) return;
+        begin = left_out / chunk_classes<T>() * chunk_classes<T>();
+        const ptrdiff_t n = classes - begin;
+        for (int k = 0; k < chunk_vectors<T>() && k * W < n; ++k) {
+            if (n - k * W >= W) store(at + k * W, load(x + begin + k * W));
+            else store_first(at + k * W, (int)(n - k * W), load_first(x + begin + k * W, (int)(n - k * W), T(0)));
         }
-    }
-    CELOSS_INLINE RowScale<V> row(ptrdiff_t i) const {
-        return {splat<T>(shift[i]), splat<T>(lowest[i]), splat<T>(round[i]), V{}};
+        at[left_out - begin] = (T)-__builtin_inff();
     }
 };
 
-// ---- rows as lanes: one vector holds the same class of many rows ---------------------------------------------------------
-
-// The classes of the rows from i on, one row a lane. Every maximum is left out of the sum, and stored as the unit.
-template <class T, bool STORE, bool TARGET, bool SHIFTED>
-CELOSS_INLINE void exp_of_lanes(const Tile<T>& x, const Tile<T>& e, ptrdiff_t i, typename VectorOf<T>::V top,
-                                const RowScale<typename VectorOf<T>::V>& row, Rows<T>* r) {
-    typedef typename VectorOf<T>::V V;
-    typedef typename VectorOf<T>::M M;
-    typedef typename VectorOf<T>::Int Int;
-    const V unit = store_units<T>(top - row.shift, row.steps, r->unit, i);
-    const T* from = x.at + i;
-    T* to = STORE ? e.at + i : nullptr;
-    ExpSum<T> sum;
-    M maxima{}, wanted{};
-    V logit{}, exponential{};
-    if (TARGET) wanted = load_targets<T>(r->targets + i);
-    for (ptrdiff_t j = 0; j < x.classes; ++j, from += x.class_stride) {
-        const V v = load(from);
-        const M attains = v == top;
-        maxima = one_more(maxima, attains);
-        const ExpParts<V> exp = exp_parts<V, T, SHIFTED>(v, row, attains);
-        sum.add(exp);
-        if (STORE) {
-            const V stored = select(attains, unit, exp.value);
-            store(to, stored);
-            to += e.class_stride;
-            if (TARGET) exponential = select(wanted == (Int)j, stored, exponential);
+// The exponentials of a row into e (if STORE; else e is room for a chunk), and their sum.
+template <class T, bool STORE, bool SHIFTED>
+double row_exp_sum(const T* x, T* e, ptrdiff_t classes, const RowScale<typename VectorOf<T>::V> row, T lack,
+                   const PatchedChunk<T>& patched, double* low, Fetcher* fetcher) {
+    constexpr int W = lanes_of<T>(), CHUNK = chunk_classes<T>(), SUMS = sum_vectors<T>();
+    ExpSum<T, SUMS> sum;
+    sum.lost[0][0] = lack;
+    Fetcher ahead = *fetcher;
+    ptrdiff_t j = 0;
+    for (; j + CHUNK <= classes; j += CHUNK) {
+        ahead.fetch(chunk_vectors<T>());
+        const T* from = j == patched.begin ? patched.at : x + j;
+        T* to = STORE ? e + j : e;
+        for (int k = 0; k < chunk_vectors<T>(); k += SIDE_VECTORS)
+            exp_of_vectors<T, SIDE_VECTORS, SHIFTED>(from + k * W, W, to + k * W, W, W, row, sum, k);
+    }
+    if (j < classes) {
+        ahead.fetch((int)((classes - j + W - 1) / W));
+        const T* from = j == patched.begin ? patched.at : x + j;
+        T* to = STORE ? e + j : e;
+        for (int k = 0; k < chunk_vectors<T>(); k += SIDE_VECTORS) {
+            const ptrdiff_t left = classes - j - k * W;
+            if (left <= 0) break;
+            const T* v = from + k * W;
+            T* out = to + k * W;
+            if (left > 3 * W) exp_of_vectors<T, 4, SHIFTED>(v, W, out, W, (int)(left < 4 * W ? left - 3 * W : W), row, sum, k);
+            else if (left > 2 * W) exp_of_vectors<T, 3, SHIFTED>(v, W, out, W, (int)(left - 2 * W), row, sum, k);
+            else if (left > W) exp_of_vectors<T, 2, SHIFTED>(v, W, out, W, (int)(left - W), row, sum, k);
+            else exp_of_vectors<T, 1, SHIFTED>(v, W, out, W, (int)left, row, sum, k);
         }
-        if (TARGET) logit = select(wanted == (Int)j, v, logit);
     }
+    *fetcher = ahead;
     sum.finish();
-    if (any_lane(maxima > 1)) sum.add_units(__builtin_convertvector(maxima - 1, V), r->unit, i);
-    if (TARGET) {
-        store(r->x_target + i, logit);
-        if (STORE) store(r->e_target + i, exponential);
-    }
-    sum.put(r->rest, i);
+    return sum.of_lanes(low);
 }
 
-template <class T, bool STORE, bool TARGET> void exp_sum_of_lanes(const Tile<T>& x, const Tile<T>& e, Rows<T>* r) {
+template <class T> void exp_sum_of_rows(const Tile<T>* x, const Tile<T>* e, Fetcher fetcher, Rows<T>* r) {
     typedef typename VectorOf<T>::V V;
-    for (ptrdiff_t i = 0; i < x.rows; i += lanes_of<T>()) {
-        const V top = load(r->maximum + i);
-        const RowScale<V> row = row_scale<V, T>(top);
-        if (any_lane(row.shift != V{})) exp_of_lanes<T, STORE, TARGET, true>(x, e, i, top, row, r);
-        else exp_of_lanes<T, STORE, TARGET, false>(x, e, i, top, row, r);
+    constexpr int W = lanes_of<T>(), AHEAD = 2, RING = 4;
+    PatchedChunk<T> ring[RING];
+    alignas(64) T room[chunk_classes<T>()];
+    T shift[CELOSS_ROOM_FOR_ROWS], lowest[CELOSS_ROOM_FOR_ROWS], round[CELOSS_ROOM_FOR_ROWS], lack[CELOSS_ROOM_FOR_ROWS];
+    for (ptrdiff_t i = 0; i < x->rows; i += W) {
+        const RowScale<V> rows = row_scale<V, T>(load(r->maximum + i));
+        store(shift + i, rows.shift);
+        store(lowest + i, rows.lowest);
+        store(round + i, rows.round);
+        store(lack + i, exp_of_maximum<T>(load(r->maximum + i), rows).lack);
     }
+    const int64_t *targets = r->targets, *left_out = r->left_out;
+    const auto look = [&](ptrdiff_t i) CELOSS_LAMBDA_INLINE {  // at a row before a result may take its place
+        const T* row = x->at + i * x->row_stride;
+        if (targets) r->x_target[i] = row[class_or_0(targets[i])];
+        const ptrdiff_t k = left_out ? (ptrdiff_t)left_out[i] : -1;
+        r->x_left_out[i] = k >= 0 ? row[k] : (T)-__builtin_inff();
+        ring[i % RING].patch(row, x->classes, k);
+    };
+    for (ptrdiff_t i = 0; i < x->rows && i < AHEAD; ++i) look(i);
+    for (ptrdiff_t i = 0; i < x->rows; ++i) {
+        if (i + AHEAD < x->rows) look(i + AHEAD);
+        if (targets && targets[i] < 0) continue;
+        const RowScale<V> row = {splat<T>(shift[i]), splat<T>(lowest[i]), splat<T>(round[i]), V{}};
+        const auto sum = e->at ? shift[i] != 0 ? row_exp_sum<T, true, true> : row_exp_sum<T, true, false>
+                         : shift[i] != 0 ? row_exp_sum<T, false, true>
+                                         : row_exp_sum<T, false, false>;
+        r->others.high[i] = sum(x->at + i * x->row_stride, e->at ? e->at + i * e->row_stride : room, x->classes, row,
+                                left_out && r->x_left_out[i] < r->maximum[i] ? lack[i] : T(0), ring[i % RING], r->others.low + i, &fetcher);
+    }
+}
+
+// ---- rows as lanes: one vector holds the same class of many rows ---------------------------------------------------------
+
+template <class T, bool SHIFTED>
+CELOSS_INLINE void exp_sum_of_lanes(const Tile<T>* x, const Tile<T>* e, ptrdiff_t i, const RowScale<typename VectorOf<T>::V> row,
+                                    Fetcher& fetcher, Rows<T>* r) {
+    constexpr int W = lanes_of<T>();
+    alignas(64) T room[SIDE_VECTORS * W];
+    const T* from = x->at + i;
+    T* to = e->at ? e->at + i : room;
+    const ptrdiff_t stride = x->class_stride, to_stride = e->at ? e->class_stride : W, to_step = e->at ? 4 * to_stride : 0;
+    ExpSum<T, 1> sum;
+    sum.lost[0] = lack_of_rows<T>(i, row, r);
+    ptrdiff_t j = 0;
+    for (; j + 4 <= x->classes; j += 4, from += 4 * stride, to += to_step) {
+        fetcher.fetch(4);
+        exp_of_vectors<T, 4, SHIFTED>(from, stride, to, to_stride, W, row, sum, 0);
+    }
+    fetcher.fetch((int)(x->classes - j));
+    switch (x->classes - j) {
+    case 3: exp_of_vectors<T, 3, SHIFTED>(from, stride, to, to_stride, W, row, sum, 0); break;
+    case 2: exp_of_vectors<T, 2, SHIFTED>(from, stride, to, to_stride, W, row, sum, 0); break;
+    case 1: exp_of_vectors<T, 1, SHIFTED>(from, stride, to, to_stride, W, row, sum, 0); break;
+    }
+    sum.finish();
+    sum.put(r->others, i);
+}
+
+// A tile with rows as lanes is scratch: what is left out of it is left out in it. (Of a row that is ignored, whatever comes.)
+template <class T> void leave_out_of_lanes(const Tile<T>* x, Rows<T>* r) {
+    T *const at = x->at, *const left_out = r->x_left_out;
+    const ptrdiff_t rows = x->rows, stride = x->class_stride;
+    const int64_t* const classes = r->left_out;
+    const T minus_infinity = (T)-__builtin_inff();
+    if (r->targets && classes != r->targets) {
+        const PlacesOfClasses places(r->targets, rows, stride);
+        for (ptrdiff_t i = 0; i < rows; ++i) r->x_target[i] = at[places.of_row[i]];
+    }
+    if (classes == r->targets && classes) {
+        const PlacesOfClasses places(classes, rows, stride);
+        for (ptrdiff_t i = 0; i < rows; ++i) {
+            left_out[i] = at[places.of_row[i]];
+            at[places.of_row[i]] = minus_infinity;
+        }
+        return;
+    }
+    for (ptrdiff_t i = 0; i < rows; ++i) left_out[i] = minus_infinity;
+    for (ptrdiff_t i = 0; classes && i < rows; ++i)
+        if (classes[i] >= 0) {
+            left_out[i] = at[i + classes[i] * stride];
+            at[i + classes[i] * stride] = minus_infinity;
+        }
 }
 
 // ---- of either orientation -------------------------------------------------------------------------------------------
 
-template <class T> void exp_sum(const Tile<T>* x, const Tile<T>* e, const Tile<T>* g, ptrdiff_t ahead, Rows<T>* r) {
-    const int64_t* targets = r->targets;
-    if (!targets) __builtin_memcpy(r->x_target, r->maximum, (size_t)x->rows * sizeof(T));
-    if (has_rows_as_lanes(x)) {
-        const auto lanes = e->at     ? targets ? exp_sum_of_lanes<T, true, true> : exp_sum_of_lanes<T, true, false>
-                           : targets ? exp_sum_of_lanes<T, false, true>
-                                     : exp_sum_of_lanes<T, false, false>;
-        return lanes(*x, *e, r);
-    }
-    typedef typename VectorOf<T>::V V;
-    alignas(64) T room[GROUP * lanes_of<T>()];
-    const BlockScale<T> scale(x->rows, r);
-    for (ptrdiff_t i = 0; i < x->rows; ++i) {
-        if (targets && targets[i] < 0) continue;
-        const T* from = x->at + i * x->row_stride;
-        const T* next_x = i < ahead ? from + x->rows * x->row_stride : nullptr;
-        const RowScale<V> row = scale.row(i);
-        const ptrdiff_t t = targets ? (ptrdiff_t)targets[i] : 0;
-        T* to = e->at ? e->at + i * e->row_stride : room;
-        const T* next_g = next_x && g->at && g->at != x->at ? g->at + (i + x->rows) * g->row_stride : nullptr;
-        const auto row_sum = e->at ? scale.shift[i] != 0 ? row_exp_sum<T, true, true> : row_exp_sum<T, true, false>
-                             : scale.shift[i] != 0 ? row_exp_sum<T, false, true>
-                                                   : row_exp_sum<T, false, false>;
-        if (targets) r->x_target[i] = from[t];
-        ptrdiff_t maxima;
-        double& rest = r->rest.high[i];
-        rest = row_sum(from, to, x->classes, r->maximum[i], scale.unit[i], r->maximum_group[i], row, &maxima, r->rest.low + i,
-                       next_x, next_g);
-        if (targets && e->at) r->e_target[i] = to[t];
-        if (r->maximum_group[i] >= 0 && maxima > 1) rest += (double)(maxima - 1) * r->unit.high[i];  // the others among them
-    }
+// The exponential of the class left out. Where it is far below the maximum, that of a logit which is 512 below, since that is all
+// the same in a sum with the maximum's; log_rows puts the rest of the distance back.
+constexpr double FAR = 512;
+
+template <int K> CELOSS_INLINE Side<F64, K> not_far(Side<F64, K> x, Side<F64, K> maximum) {
+    return max_or_nan(maximum - FAR, x);
+}
+CELOSS_INLINE F64 not_far(F64 x, F64 maximum) { return max_or_nan(maximum - FAR, x); }
+
+// Rows whose ends are worked on together, and so many float64 vectors of them side by side.
+constexpr int END_VECTORS = 4;
+constexpr int END_ROWS = END_VECTORS * lanes_of<double>();
+template <class T> constexpr int end_rows() { return sizeof(T) == 4 ? END_ROWS : lanes_of<double>(); }
+static_assert(CELOSS_BLOCK_ROWS + END_ROWS <= CELOSS_ROOM_FOR_ROWS, "per-row arrays have room for a group behind the last row");
+
+// Also shift and steps; and what not_far takes, which begins minus_log.
+CELOSS_INLINE void exp_left_out(ptrdiff_t i, Rows<float>* r) {
+    typedef Side<F64, END_VECTORS> V;
+    const auto maximum = load_side<END_VECTORS / 2>(r->maximum + i);
+    const auto scale = row_scale<Side<F32, END_VECTORS / 2>, float>(maximum);
+    const V m = widen(maximum), x = widen(load_side<END_VECTORS / 2>(r->x_left_out + i)), near = not_far(x, m);
+    const V shift = select(absolute(m) < V{} + (double)ExpConstants<float>::unshifted, V{}, m);
+    store_side(r->e_left_out.high + i, exp_in_row_to_39_bits<float>(near - shift, widen(scale.steps)));
+    store_side(r->minus_log.high + i, near - x);
+    store_side(r->shift + i, scale.shift);
+    store_side(r->steps + i, scale.steps);
+}
+CELOSS_INLINE void exp_left_out(ptrdiff_t i, Rows<double>* r) {
+    const F64 m = load(r->maximum + i), x = load(r->x_left_out + i), near = not_far(x, m);
+    const auto scale = row_scale<F64, double>(m);
+    store_number(r->e_left_out, i, exp_in_row_with_error(near - scale.shift, scale.steps));
+    store_number(r->minus_log, i, difference<double>(near, x));
+    store(r->shift + i, scale.shift);
+    store(r->steps + i, scale.steps);
 }
 
-// As in a row where the target is not the maximum.
-template <class T> void exp_targets(ptrdiff_t n, Rows<T>* r) {
+// A maximum without others has the probability 1, exactly: what counts is then its exponential as it is stored.
+template <class T> void round_if_alone(ptrdiff_t n, Rows<T>* r) {
+    for (ptrdiff_t i = 0; i < n; ++i)
+        if (r->others.high[i] == 0) r->e_left_out.high[i] = (double)(T)r->e_left_out.high[i], r->e_left_out.low[i] = 0;
+}
+
+template <class T> void exp_left_out_of_rows(ptrdiff_t n, Rows<T>* r) {
+    for (ptrdiff_t i = 0; i < n; i += end_rows<T>()) exp_left_out(i, r);
+    if (r->left_out == r->argmax) round_if_alone(n, r);
+}
+
+template <class T> void exp_sum(const Tile<T>* x, const Tile<T>* e, const Ahead* ahead, Rows<T>* r) {
     typedef typename VectorOf<T>::V V;
-    for (ptrdiff_t i = 0; i < n; i += lanes_of<T>())
-        store(r->e_target + i, exp_parts<V, T>(load(r->x_target + i), row_scale<V, T>(load(r->maximum + i))).value);
+    Fetcher fetcher = {*ahead};
+    if (has_rows_as_lanes(x)) {
+        leave_out_of_lanes(x, r);
+        for (ptrdiff_t i = 0; i < x->rows; i += lanes_of<T>()) {
+            const RowScale<V> row = row_scale<V, T>(load(r->maximum + i));
+            if (any_lane(row.shift != V{})) exp_sum_of_lanes<T, true>(x, e, i, row, fetcher, r);
+            else exp_sum_of_lanes<T, false>(x, e, i, row, fetcher, r);
+        }
+    } else {
+        exp_sum_of_rows(x, e, fetcher, r);
+    }
+    exp_left_out_of_rows(x->rows, r);
+    if (r->left_out != r->argmax) return;
+    for (ptrdiff_t i = 0; e->at && i < x->rows; ++i)
+        if (r->argmax[i] >= 0) e->at[i * e->row_stride + r->argmax[i] * e->class_stride] = (T)r->e_left_out.high[i];
+}
+
+// ---- pieces of long rows -----------------------------------------------------------------------------------------------
+
+// 2^64 times what the exponentials of each of n pieces are multiplied with to be those of the whole row, and its rounding error.
+// Pieces are exponentiated as rows of their own: mostly with no shift, so that this is a power of two.
+inline void ratios_of_pieces(ptrdiff_t n, const double* shift, const double* steps, double row_shift, double row_steps, double* high,
+                             double* low) {
+    each_vector<double>(n, [&](ptrdiff_t i, int count) {
+        const F64 d = load_count(shift + i, count) - row_shift, less_steps = row_steps - load_count(steps + i, count);
+        const M64 nothing = !(fma(d, F64{} + ExpConstants<double>::log2e, -less_steps) > -1000.0);
+        const HighLow ratio = exp_in_row_with_error(select(nothing, F64{}, d), select(nothing, F64{}, less_steps));
+        store_count(high + i, count, select(nothing, F64{}, ratio.high));
+        store_count(low + i, count, select(nothing, F64{}, ratio.low));
+    });
+}
+
+// Times a power of two, which may be a product of two where it is no number of T.
+template <class T> void times_power(const Tile<T>* e, int power) {
+    constexpr int least = sizeof(T) == 4 ? -126 : -1022;
+    const int first = power < least ? least : power, second = power - first < least ? least : power - first;
+    const T a = (T)__builtin_ldexp(1.0, first), b = (T)__builtin_ldexp(1.0, second);
+    each_vector<T>(e->classes, [&](ptrdiff_t j, int count) {
+        store_count(e->at + j, count, load_count(e->at + j, count) * splat<T>(a) * splat<T>(b));
+    });
 }
 
 }  // namespace

@@ -92,35 +92,39 @@ template <class T> CELOSS_INLINE Parts<typename VectorOf<T>::V> load_parts(const
     }
 }
 
-// Rows as lanes: one vector holds the same class of many rows.
-template <class T, bool MINUS, bool TARGET>
-void scaled_lanes(const Tile<T>& e, const Tile<T>& g, const double* minus, const Rows<T>* r) {
+// Rows as lanes: one vector holds the same class of many rows. SOME_IGNORED: their lanes become 0, whatever is there.
+template <class T, bool MINUS, bool SOME_IGNORED>
+CELOSS_INLINE void scaled_lanes_of(const T* from, ptrdiff_t from_stride, T* to, ptrdiff_t to_stride, ptrdiff_t classes,
+                                   const RowFactor<T> factor, Parts<typename VectorOf<T>::V> less, typename VectorOf<T>::M ignored) {
+    for (ptrdiff_t j = 0; j < classes; ++j, from += from_stride, to += to_stride) {
+        const auto v = MINUS ? factor.times_less(load(from), less) : factor.times(load(from));
+        store(to, SOME_IGNORED ? without(v, ignored) : v);
+    }
+}
+template <class T, bool MINUS> void scaled_lanes(const Tile<T>& e, const Tile<T>& g, const double* minus, const Rows<T>* r) {
     typedef typename VectorOf<T>::V V;
     typedef typename VectorOf<T>::M M;
-    typedef typename VectorOf<T>::Int Int;
-    constexpr int W = lanes_of<T>();
-    for (ptrdiff_t i = 0; i < e.rows; i += W) {
+    for (ptrdiff_t i = 0; i < e.rows; i += lanes_of<T>()) {
         const RowFactor<T> factor(r, i);
         const Parts<V> less = MINUS ? load_parts<T>(minus + i) : Parts<V>{};
-        M wanted{}, ignored{};
-        V there{};
-        if (TARGET) {
-            wanted = load_targets<T>(r->targets + i);
-            ignored = wanted < 0;
-            there = load_narrowed<T>(r->at_target + i);
-        }
-        const T* from = e.at + i;
-        T* to = g.at + i;
-        for (ptrdiff_t j = 0; j < e.classes; ++j, from += e.class_stride, to += g.class_stride) {
-            V v = MINUS ? factor.times_less(load(from), less) : factor.times(load(from));
-            if (TARGET) v = without(select(wanted == (Int)j, there, v), ignored);
-            store(to, v);
-        }
+        const M ignored = r->targets ? load_targets<T>(r->targets + i) < 0 : M{};
+        const auto lanes = any_lane(ignored) ? scaled_lanes_of<T, MINUS, true> : scaled_lanes_of<T, MINUS, false>;
+        lanes(e.at + i, e.class_stride, g.at + i, g.class_stride, e.classes, factor, less, ignored);
     }
 }
 
+// at_i at class_i, or (0, of a row that is ignored) anywhere; rows are the lanes.
+template <class T> void put_in_lanes(const Tile<T>* g, const int64_t* class_of, const double* at) {
+    T* const to = g->at;
+    const ptrdiff_t rows = g->rows;
+    const PlacesOfClasses places(class_of, rows, g->class_stride);
+    T value[CELOSS_ROOM_FOR_ROWS];
+    for (ptrdiff_t i = 0; i < rows; ++i) value[i] = (T)at[i];
+    for (ptrdiff_t i = 0; i < rows; ++i) to[places.of_row[i]] = value[i];
+}
+
 // at_i at class_i; a whole row of 0 where class_i < 0.
-template <class T> void put(const Tile<T>* g, const int64_t* class_of, const double* at) {
+template <class T> void put_or_clear(const Tile<T>* g, const int64_t* class_of, const double* at) {
     for (ptrdiff_t i = 0; i < g->rows; ++i) {
         T* row = g->at + i * g->row_stride;
         if (class_of[i] >= 0) row[(ptrdiff_t)class_of[i] * g->class_stride] = (T)at[i];
@@ -135,10 +139,9 @@ template <class T> void scaled(const Tile<T>* e, const Tile<T>* g, const double*
     constexpr int W = lanes_of<T>();
     const int64_t* targets = r->targets;
     if (has_rows_as_lanes(e)) {
-        const auto lanes = minus     ? targets ? scaled_lanes<T, true, true> : scaled_lanes<T, true, false>
-                           : targets ? scaled_lanes<T, false, true>
-                                     : scaled_lanes<T, false, false>;
-        return lanes(*e, *g, minus, r);
+        minus ? scaled_lanes<T, true>(*e, *g, minus, r) : scaled_lanes<T, false>(*e, *g, minus, r);
+        if (targets) put_in_lanes(g, targets, r->at_target);
+        return;
     }
     for (ptrdiff_t first = 0; first < e->rows; first += W) {
         const RowFactor<T> factors(r, first);
@@ -155,7 +158,7 @@ template <class T> void scaled(const Tile<T>* e, const Tile<T>* g, const double*
             else scaled_row<T, false>(from, to, e->classes, factor, 0.0);
         }
     }
-    if (targets) put(g, targets, r->at_target);
+    if (targets) put_or_clear(g, targets, r->at_target);
 }
 
 template <class T> void gradient(const Tile<T>* e, const Tile<T>* g, const Tile<T>* q, const RowOptions* o, Rows<T>* r) {
@@ -168,7 +171,7 @@ template <class T> void gradient(const Tile<T>* e, const Tile<T>* g, const Tile<
         return scaled(e, g, minus, r);
     }
     soft_gradient(e, g, q, o, r);
-    if (r->targets) put(g, r->targets, r->at_target);
+    if (r->targets) put_or_clear(g, r->targets, r->at_target);
 }
 
 }  // namespace

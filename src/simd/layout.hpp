@@ -58,14 +58,22 @@ template <class T> void work_in_place(const Layout& a, ptrdiff_t outer, ptrdiff_
     tile->row_stride = a.inner_stride / (ptrdiff_t)sizeof(T);
 }
 
+// What comes next: the rows from (outer, inner) on of x, and of the result g where that is another array. Nothing where rows do not
+// follow one another without a gap.
+inline Ahead ahead_of(const Layout& x, const Layout& g, ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t rows, ptrdiff_t classes) {
+    const ptrdiff_t row = classes * item_size(x.storage);
+    if (rows <= 0 || !is_class_after_class(x) || x.inner_stride != row) return {nullptr, nullptr, 0};
+    const bool fetch_g = g.at && g.at != x.at && is_class_after_class(g) && g.inner_stride == row;
+    return {matrix_at(x, outer, inner, 0).at, fetch_g ? matrix_at(g, outer, inner, 0).at : nullptr, rows * row};
+}
+
 // Where some rows, or a piece of one, are worked on.
 template <class T> struct Workplace {
     Tile<T> x;          // logits
     Tile<T> q;          // probabilities, or room for them
     Tile<T> g;          // the result, where it is computed; at is null: none is wanted
-    Tile<T> out;        // where it ends up, if that is g; else at is null
     Tile<double> wide;  // room for exponentials in float64
-    ptrdiff_t ahead;    // so many rows follow behind x and out, which are worked on next
+    Ahead ahead;        // what is worked on next
     ptrdiff_t first_class;
 };
 

@@ -7,12 +7,27 @@
 
 namespace {
 
-// Vectors of a row that are worked on together, here and in exp_sum.hpp, and how many classes that is: groups begin at
-// multiples of it.
-constexpr int GROUP = 8;
-template <class T> constexpr ptrdiff_t group_classes() { return (ptrdiff_t)GROUP * lanes_of<T>(); }
-
 template <class T> CELOSS_INLINE typename VectorOf<T>::V minus_infinity() { return splat<T>(-__builtin_inff()); }
+
+// The larger of 2 or 4 vectors, lane by lane.
+template <class V> CELOSS_INLINE V larger_of(V a, V b) { return max_or_nan(a, b); }
+template <class V> CELOSS_INLINE V larger_of(V a, V b, V c, V d) { return max_or_nan(max_or_nan(a, b), max_or_nan(c, d)); }
+
+// ---- classes as lanes: one row ---------------------------------------------------------------------------------------
+
+// The maximum of a row. NaNs are passed over, or not.
+template <class T> CELOSS_INLINE T row_maximum(const T* x, ptrdiff_t classes) {
+    constexpr int W = lanes_of<T>();
+    auto best = minus_infinity<T>(), other = best;
+    ptrdiff_t j = 0;
+    for (; j + 4 * W <= classes; j += 4 * W) {
+        best = larger_of(best, larger_of(load(x + j), load(x + j + W)));
+        other = larger_of(other, larger_of(load(x + j + 2 * W), load(x + j + 3 * W)));
+    }
+    for (; j + W <= classes; j += W) best = larger_of(best, load(x + j));
+    if (j < classes) other = larger_of(other, load_first(x + j, (int)(classes - j), (T)-__builtin_inff()));
+    return max_lanes<T>(larger_of(best, other));
+}
 
 // Whether a row has a NaN.
 template <class T> bool has_nan(const T* x, ptrdiff_t classes) {
@@ -21,71 +36,75 @@ template <class T> bool has_nan(const T* x, ptrdiff_t classes) {
     return false;
 }
 
-// Of one row: its maximum, and the group of classes in which it comes first; with FIRST also the first class that attains it
-// (see Rows).
+// The same, and the first class that attains it (see Rows).
 //
-// One pass: vectors in groups, and of each lane the group in which its maximum came first. FIRST: sums of 0 * x tell whether
-// to look for a NaN, which a later maximum may hide: they are NaN where x is NaN or infinite.
-template <class T, bool FIRST> T row_maximum(const T* x, ptrdiff_t classes, ptrdiff_t* maximum_group, int64_t* argmax) {
+// One pass: vectors in groups of 8, and of each lane the group in which its maximum came first. Sums of 0 * x tell whether to look
+// for a NaN, which a later maximum may hide: they are NaN where x is NaN or infinite.
+template <class T> T row_argmax(const T* x, ptrdiff_t classes, int64_t* argmax) {
     typedef typename VectorOf<T>::V V;
     typedef typename VectorOf<T>::M M;
     typedef typename VectorOf<T>::Int Int;
-    constexpr int W = lanes_of<T>();
+    constexpr int W = lanes_of<T>(), GROUP = 8;
     V best = minus_infinity<T>(), zero[2] = {};
     M group_of_best{};
     ptrdiff_t j = 0;
     for (; j + GROUP * W <= classes; j += GROUP * W) {
         V v[GROUP];
         // 10 to 20 % on rows from memory, where there is no other pass over them.
-        if (FIRST) UNROLL_8 for (int k = 0; k < GROUP; ++k) __builtin_prefetch((const char*)(x + j + k * W) + PREFETCH_AHEAD);
+        UNROLL_8 for (int k = 0; k < GROUP; ++k) __builtin_prefetch((const char*)(x + j + k * W) + PREFETCH_AHEAD);
         UNROLL_8 for (int k = 0; k < GROUP; ++k) v[k] = load(x + j + k * W);
-        if (FIRST) UNROLL_8 for (int k = 0; k < GROUP; ++k) zero[k & 1] = fma(v[k], V{}, zero[k & 1]);
-        const V group = max_or_nan(max_or_nan(max_or_nan(v[0], v[1]), max_or_nan(v[2], v[3])),
-                                   max_or_nan(max_or_nan(v[4], v[5]), max_or_nan(v[6], v[7])));
-        group_of_best = (group > best) ? M{} + (Int)(j / group_classes<T>()) : group_of_best;
-        best = max_or_nan(best, group);
+        UNROLL_8 for (int k = 0; k < GROUP; ++k) zero[k & 1] = fma(v[k], V{}, zero[k & 1]);
+        const V group = larger_of(larger_of(v[0], v[1], v[2], v[3]), larger_of(v[4], v[5], v[6], v[7]));
+        group_of_best = (group > best) ? M{} + (Int)(j / (GROUP * W)) : group_of_best;
+        best = larger_of(best, group);
     }
     V tail = minus_infinity<T>();
     const ptrdiff_t tail_at = j;
     for (; j + W <= classes; j += W) {
         const V v = load(x + j);
-        if (FIRST) zero[0] = fma(v, V{}, zero[0]);
-        tail = max_or_nan(tail, v);
+        zero[0] = fma(v, V{}, zero[0]);
+        tail = larger_of(tail, v);
     }
     if (j < classes) {
         const int count = (int)(classes - j);
-        if (FIRST) zero[0] = fma(load_first(x + j, count, T(0)), V{}, zero[0]);
-        tail = max_or_nan(tail, load_first(x + j, count, (T)-__builtin_inff()));
+        zero[0] = fma(load_first(x + j, count, T(0)), V{}, zero[0]);
+        tail = larger_of(tail, load_first(x + j, count, (T)-__builtin_inff()));
     }
     T m = max_lanes<T>(tail);
-    *maximum_group = tail_at;
+    ptrdiff_t group_at = tail_at;
     if (tail_at) {
         const T in_groups = max_lanes<T>(best);
         if (!(m > in_groups)) {
             // The lowest group among the lanes that hold the maximum (group 0 where a NaN hides it).
-            const M candidate = (best == in_groups) ? group_of_best : M{} + (Int)(tail_at / group_classes<T>());
-            *maximum_group = lowest_lane<T>(candidate) * group_classes<T>();
+            const M candidate = (best == in_groups) ? group_of_best : M{} + (Int)(tail_at / (GROUP * W));
+            group_at = lowest_lane<T>(candidate) * (GROUP * W);
             m = in_groups;
         }
     }
-    if (!FIRST) return m;
     const V zeros = zero[0] + zero[1];
     *argmax = -1;
     if (!(m - m == 0) || (any_lane(zeros != zeros) && has_nan(x, classes))) return m;
-    j = *maximum_group;
-    for (; j + W <= classes; j += W)
+    for (j = group_at; j + W <= classes; j += W)
         if (any_lane(load(x + j) == splat<T>(m))) break;
     while (j < classes && !(x[j] == m)) ++j;
     if (j < classes) *argmax = (int64_t)j;
     return m;
 }
 
-// Rows as lanes: one vector holds the same class of many rows.
+// ---- rows as lanes: one vector holds the same class of many rows -------------------------------------------------------
+
 template <class T> void maximum_of_lanes(const Tile<T>* x, Rows<T>* r) {
+    const ptrdiff_t stride = x->class_stride;
     for (ptrdiff_t i = 0; i < x->rows; i += lanes_of<T>()) {
-        auto best = load(x->at + i);
-        for (ptrdiff_t j = 1; j < x->classes; ++j) best = max_or_nan(best, load(x->at + j * x->class_stride + i));
-        store(r->maximum + i, best);
+        const T* at = x->at + i;
+        auto best = load(at), other = best;
+        ptrdiff_t j = 1;
+        for (; j + 4 <= x->classes; j += 4) {
+            best = larger_of(best, larger_of(load(at + j * stride), load(at + (j + 1) * stride)));
+            other = larger_of(other, larger_of(load(at + (j + 2) * stride), load(at + (j + 3) * stride)));
+        }
+        for (; j < x->classes; ++j) best = larger_of(best, load(at + j * stride));
+        store(r->maximum + i, larger_of(best, other));
     }
 }
 
@@ -101,7 +120,7 @@ template <class T> void argmax_of_lanes(const Tile<T>* x, Rows<T>* r) {
             const V v = load(x->at + j * x->class_stride + i);
             zero = fma(v, V{}, zero);
             found = (v > best) ? M{} + (Int)j : found;
-            best = max_or_nan(best, v);
+            best = larger_of(best, v);
         }
         M bad = best - best != V{};
         if (any_lane(zero != zero))  // infinite, or a NaN that a later maximum may hide
@@ -115,19 +134,20 @@ template <class T> void argmax_of_lanes(const Tile<T>* x, Rows<T>* r) {
     }
 }
 
+// ---- of either orientation -------------------------------------------------------------------------------------------
+
 template <class T> void maximum(const Tile<T>* x, Rows<T>* r) {
     if (has_rows_as_lanes(x)) return maximum_of_lanes(x, r);
     for (ptrdiff_t i = 0; i < x->rows; ++i)
-        if (!r->targets || r->targets[i] >= 0)
-            r->maximum[i] = row_maximum<T, false>(x->at + i * x->row_stride, x->classes, r->maximum_group + i, nullptr);
+        if (!r->targets || r->targets[i] >= 0) r->maximum[i] = row_maximum(x->at + i * x->row_stride, x->classes);
 }
 
 template <class T> void argmax(const Tile<T>* x, Rows<T>* r) {
     if (has_rows_as_lanes(x)) return argmax_of_lanes(x, r);
     for (ptrdiff_t i = 0; i < x->rows; ++i) {
+        r->argmax[i] = -1;
         if (!r->targets || r->targets[i] >= 0)
-            r->maximum[i] = row_maximum<T, true>(x->at + i * x->row_stride, x->classes, r->maximum_group + i, r->argmax + i);
-        else r->argmax[i] = -1;
+            r->maximum[i] = row_argmax(x->at + i * x->row_stride, x->classes, r->argmax + i);
     }
 }
 

@@ -122,37 +122,42 @@ template <class N> CELOSS_INLINE N weighted(N weight, N a) {
     return select((top_of(weight) == 0.0) & (absolute(top) == (double)__builtin_inff()), N{}, weight * a);
 }
 
-// A running sum, lane by lane; for float64 with the rounding errors of the additions.
-template <class T> struct Sum;
-template <> struct Sum<float> {
-    F64 sum{};
-    CELOSS_INLINE void add(F64 v) { sum += v; }
-    CELOSS_INLINE F64 total() const { return sum; }
-};
-template <> struct Sum<double> {
-    F64 sum{}, lost{};
-    CELOSS_INLINE void add(HighLow v) {
-        const HighLow both = two_sum(sum, v.high);
-        sum = both.high;
-        lost += known(both.low) + v.low;
-    }
-    CELOSS_INLINE HighLow total() const { return sum_of(HighLow(sum), HighLow(lost)); }
-};
-
-// The sum of the lanes, with its rounding error: of numbers with errors of their own one lane after the other, of plain ones in a
-// tree.
-CELOSS_INLINE double add_lanes(F64 a, double*) { return sum_lanes<double>(a); }
-CELOSS_INLINE double add_lanes(HighLow a, double* low) {
-    double sum = a.high[0], lost = sum_lanes<double>(a.low);
-    for (int i = 1; i < lanes_of<double>(); ++i) {
-        const double next = sum + a.high[i], seen = next - sum, error = (sum - (next - seen)) + (a.high[i] - seen);
+// The sum of 16 lanes and of their rounding errors, in the order of sum_of_lanes. No error is known of an infinite sum: 0.
+inline double sum_with_error(const F64* v, const F64* v_low, double* low) {
+    double sum[SUM_LANES], lost = sum_of_lanes(v_low);
+    for (int k = 0; k < SUM_VECTORS; ++k) store(sum + k * lanes_of<double>(), v[k]);
+    const auto add = [&](int to, int from) {
+        const double both = sum[to] + sum[from], seen = both - sum[to];
+        const double error = (sum[to] - (both - seen)) + (sum[from] - seen);
         lost += error == error ? error : 0.0;
-        sum = next;
-    }
-    const double both = sum + lost, error = lost - (both - sum);
+        sum[to] = both;
+    };
+    for (int i = 0; i < 8; ++i) add(i, i + 8);
+    for (int i = 0; i < 4; ++i) add(i, i + 4);
+    add(0, 1), add(2, 3), add(0, 2);
+    const double both = sum[0] + lost, error = lost - (both - sum[0]);
     *low = error == error ? error : 0.0;
     return both;
 }
+
+// A running sum of so many vectors, lane by lane; for float64 with the rounding errors of the additions.
+template <class T, int VECTORS> struct Sum;
+template <int VECTORS> struct Sum<float, VECTORS> {
+    F64 sum[VECTORS]{};
+    CELOSS_INLINE void add(int k, F64 v) { sum[k] += v; }
+    CELOSS_INLINE F64 of_vector(int k) const { return sum[k]; }
+    CELOSS_INLINE double of_lanes(double*) const { return sum_of_lanes(sum); }
+};
+template <int VECTORS> struct Sum<double, VECTORS> {
+    F64 sum[VECTORS]{}, lost[VECTORS]{};
+    CELOSS_INLINE void add(int k, HighLow v) {
+        const HighLow both = two_sum(sum[k], v.high);
+        sum[k] = both.high;
+        lost[k] += known(both.low) + v.low;
+    }
+    CELOSS_INLINE HighLow of_vector(int k) const { return sum_of(HighLow(sum[k]), HighLow(lost[k])); }
+    CELOSS_INLINE double of_lanes(double* low) const { return sum_with_error(sum, lost, low); }
+};
 
 // A number of each of the rows from `row` on, one a lane.
 template <class T> CELOSS_INLINE Number<T> load_number(const PerRow& numbers, ptrdiff_t row) {
@@ -188,12 +193,14 @@ CELOSS_INLINE void store_wide(float* to, int count, F64 v) {
         for (int i = 0; i < count; ++i) to[i] = half[i];
 }
 
-// f(class, lanes in use) for the vectors of a row.
+// f(vector of the sum, class, lanes in use) for the vectors of a row.
 template <class F> CELOSS_INLINE void each_wide_vector(ptrdiff_t n, F f) {
     constexpr int W = lanes_of<double>();
     ptrdiff_t j = 0;
-    for (; j + W <= n; j += W) f(j, W);
-    if (j < n) f(j, (int)(n - j));
+    for (; j + SUM_LANES <= n; j += SUM_LANES)
+        UNROLL_8 for (int k = 0; k < SUM_VECTORS; ++k) f(k, j + k * W, W);
+    UNROLL_8 for (int k = 0; k < SUM_VECTORS; ++k)
+        if (j + k * W < n) f(k, j + k * W, (int)(n - j - k * W < W ? n - j - k * W : W));
 }
 
 // f(index, count) for the vectors of n numbers of T; `count` lanes of the last.

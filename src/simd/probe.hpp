@@ -16,7 +16,7 @@ template <class T> void probe(int function, ptrdiff_t n, const T* const in[4], T
         Parts<V> result{};
         switch (function) {
         case EXP: {
-            const ExpParts<V> e = exp_parts<V, T>(x, row_scale<V, T>(y));
+            const ExpParts<V> e = exp_parts<T>(x, row_scale<V, T>(y));
             result = {e.value, e.error};
             break;
         }
@@ -26,9 +26,14 @@ template <class T> void probe(int function, ptrdiff_t n, const T* const in[4], T
         if constexpr (sizeof(T) == 8) {
             const HighLow rest = {x, load_count(in[2] + i, count)}, unit = {y, load_count(in[3] + i, count)};
             switch (function) {
-            case EXP_OF_MAXIMUM: {
-                const HighLow e = exp_of_maximum<double>(x, y);
+            case EXP_IN_ROW: {
+                const HighLow e = exp_in_row_with_error(x, y);
                 result = {e.high, e.low};
+                break;
+            }
+            case LOG_AND_INVERSE: {
+                const auto both = log_and_inverse(x, y);
+                result = {both.log, both.inverse};
                 break;
             }
             case LOG1P_RATIO: result = {log1p_ratio<false>(rest, unit).high, V{}}; break;

@@ -14,6 +14,7 @@ namespace {
 template <class T, bool ROWS_AS_LANES> struct RowGroup {
     typedef Number<T> N;
     static constexpr int W = lanes_of<double>();
+    typedef Sum<T, ROWS_AS_LANES ? 1 : SUM_VECTORS> RowSum;  // over the classes
     ptrdiff_t row;
 
     // Between one class and the next, known to the compiler where it is 1.
@@ -31,14 +32,14 @@ template <class T, bool ROWS_AS_LANES> struct RowGroup {
     template <class A> CELOSS_INLINE F64 own(const A* a) const {
         return ROWS_AS_LANES ? load_wide(a + row, W) : splat((double)a[row]);
     }
-    CELOSS_INLINE void put_sum(N sum, PerRow& a) const {
-        if constexpr (ROWS_AS_LANES) store_number(a, row, sum);
-        else a.high[row] = add_lanes(sum, a.low + row);
+    CELOSS_INLINE void put_sum(const RowSum& sum, PerRow& a) const {
+        if constexpr (ROWS_AS_LANES) store_number(a, row, sum.of_vector(0));
+        else a.high[row] = sum.of_lanes(a.low + row);
     }
-    // f(class, lanes in use) for each vector.
+    // f(vector of the sum, class, lanes in use) for each vector.
     template <class F> CELOSS_INLINE void each(ptrdiff_t classes, F f) const {
         if constexpr (ROWS_AS_LANES)
-            for (ptrdiff_t j = 0; j < classes; ++j) f(j, W);
+            for (ptrdiff_t j = 0; j < classes; ++j) f(0, j, W);
         else each_wide_vector(classes, f);
     }
     // A number of each class's own.

@@ -40,14 +40,19 @@ template <> struct Log1pConstants<double> {
         0x1.1cfb872f5ddfdp-14,  -0x1.3e5be3f585179p-15, 0x1.2e280bf49371dp-17,  -0x1.1634fd38dc476p-16, 0x1.a8f8093cae3d0p-16};
 };
 
-// 1 / d, to 2^-14 at least: the first step of a quotient whose remainder is taken next. A division keeps its unit busy for
-// as long as a quarter of what else there is to do for a score.
+// 1 / d for d in [1, 2], rounded as a division rounds. A division keeps its unit busy for as long as a quarter of what else there is
+// to do for a score: where there is an estimate (2^-14), two steps of Newton's make it the same number. test_exp_log.py tries
+// every d.
 #if defined(__AVX512F__)
-CELOSS_INLINE F32 estimated_inverse(F32 d) { return (F32)_mm512_rcp14_ps((__m512)d); }
+CELOSS_INLINE F32 inverse_of_sum(F32 d) {
+    const F32 estimate = (F32)_mm512_rcp14_ps((__m512)d);
+    const F32 close = fma(estimate, fma(-d, estimate, F32{} + 1.0f), estimate);
+    return fma(close, fma(-d, close, F32{} + 1.0f), close);
+}
 #else
-CELOSS_INLINE F32 estimated_inverse(F32 d) { return 1.0f / d; }
+CELOSS_INLINE F32 inverse_of_sum(F32 d) { return 1.0f / d; }
 #endif
-CELOSS_INLINE F64 estimated_inverse(F64 d) { return 1.0 / d; }
+CELOSS_INLINE F64 inverse_of_sum(F64 d) { return 1.0 / d; }
 
 // -|z|: the sign bit set.
 template <class T> CELOSS_INLINE typename VectorOf<T>::V minus_absolute(typename VectorOf<T>::V z) {
@@ -65,7 +70,7 @@ template <class T> struct Score {
     Parts<V> e;  // times unit
 
     CELOSS_INLINE Score(V z, const RowScale<V>& scale) {
-        ExpParts<V> exp = exp_parts<V, T>(minus_absolute<T>(z), scale);
+        ExpParts<V> exp = exp_parts<T>(minus_absolute<T>(z), scale);
         e = {exp.value, exp.error};
     }
     // Both of these for |z| up to where t is no normal number any more:
@@ -74,11 +79,11 @@ template <class T> struct Score {
     // ulp: log1p_of_exp+error float32 0.518 at 0x1.d5672cp-2
     // ulp: log1p_of_exp+error float64 0.476 at 0x1.78a0ac9ac4d22p+2
 
-    // t, times unit: an estimate, and what it leaves.
+    // t, times unit: a quotient, and what it leaves.
     CELOSS_INLINE Parts<V> less_likely() const {
         V d = fma(e.high, V{} + per_unit, V{} + T(1));
         V d_low = fma(e.low, V{} + per_unit, fma(e.high, V{} + per_unit, T(1) - d));
-        const V inverse = estimated_inverse(d), q = e.high * inverse;
+        const V inverse = inverse_of_sum(d), q = e.high * inverse;
         V lost = remainder_of(e.high, q, d) + (e.low - q * d_low);
         return {q, lost * inverse};
     }
@@ -110,7 +115,7 @@ template <class T, class V> CELOSS_INLINE V plus_log(V a, V a_low, Parts<V> l) {
 
 // ---- activations ----------------------------------------------------------------------------------------------------
 
-// sigma(z) = n / (1 + e) with n = 1 where z >= 0, n = e elsewhere: an estimate, and what it and e's error leave.
+// sigma(z) = n / (1 + e) with n = 1 where z >= 0, n = e elsewhere: a quotient, and what it and e's error leave.
 // ulp: sigmoid float32 1.639 at -0x1.1a9478p+0
 // ulp: sigmoid float64 1.516 at -0x1.1d1b9f3b77d6p+5
 template <class T> void sigmoid(ptrdiff_t n, const T* z, T* p) {
@@ -122,7 +127,7 @@ template <class T> void sigmoid(ptrdiff_t n, const T* z, T* p) {
         const auto negative = v < 0;
         const V d = fma(e.high, V{} + Score<T>::per_unit, V{} + T(1));
         const V numerator = select(negative, e.high, V{} + Score<T>::unit);
-        const V inverse = estimated_inverse(d), q = numerator * inverse;
+        const V inverse = inverse_of_sum(d), q = numerator * inverse;
         const V lost = remainder_of(numerator, q, d) + select(negative, e.low, V{});
         store_count(p + i, count, fma(lost, inverse, q) * Score<T>::per_unit);
     });
@@ -143,20 +148,15 @@ template <class T> void log_sigmoid(ptrdiff_t n, const T* z, T* y) {
 
 // ---- losses on binary scores ----------------------------------------------------------------------------------------
 
-// Losses are summed in float64, lane by lane.
-template <class T> struct LossSum;
-template <> struct LossSum<float> {
-    F64 low{}, high{};
-    CELOSS_INLINE void add(F32 v) {
-        low += widen_low(v);
-        high += widen_high(v);
+// Losses are summed in 16 float64 lanes, on every level the same: loss i in lane i % 16.
+struct LossSum {
+    F64 sum[SUM_VECTORS]{};
+    CELOSS_INLINE void add(ptrdiff_t i, F64 v) { sum[i % SUM_LANES / lanes_of<double>()] += v; }
+    CELOSS_INLINE void add(ptrdiff_t i, F32 v) {
+        add(i, widen_low(v));
+        add(i + lanes_of<double>(), widen_high(v));
     }
-    CELOSS_INLINE double total() const { return sum_lanes<double>(low + high); }
-};
-template <> struct LossSum<double> {
-    F64 sum{};
-    CELOSS_INLINE void add(F64 v) { sum += v; }
-    CELOSS_INLINE double total() const { return sum_lanes<double>(sum); }
+    CELOSS_INLINE double total() const { return sum_of_lanes(sum); }
 };
 
 // A factor in two parts; where it leaves T's range these would be inf - inf, and the high one does alone.
@@ -202,7 +202,7 @@ template <class T, bool GRAD, bool UPSTREAM> double unweighted_cross_entropy(Sco
     const RowScale<V> scale = row_scale<V, T>(V{});
     const double scaled = b->factor * (double)Score<T>::per_unit;
     const Factor<T> common(scaled);
-    LossSum<T> sum;
+    LossSum sum;
     V least{};  // of the products y (1 - y): negative outside [0, 1]
     each_vector<T>(b->n, [&](ptrdiff_t i, int count) CELOSS_LAMBDA_INLINE {
         const V z = load_count(b->z + i, count), y = load_count(b->y + i, count), far = absolute(z), no = T(1) - y;
@@ -222,7 +222,7 @@ template <class T, bool GRAD, bool UPSTREAM> double unweighted_cross_entropy(Sco
         }
         if (b->loss) store_count(b->loss + i, count, loss);
         if (count < lanes_of<T>()) loss = select(first_lanes<T>(count), loss, V{});
-        sum.add(loss);
+        sum.add(i, loss);
     });
     b->bad_value = any_lane(least < 0);
     return sum.total();
@@ -315,7 +315,7 @@ template <class T, int LOSS, bool GRAD> double weighted_binary(ScoreBlock<T>* b)
     typedef typename VectorOf<T>::V V;
     constexpr int W = lanes_of<T>(), half = lanes_of<double>();
     const RowScale<V> scale = row_scale<V, T>(V{});
-    LossSum<double> sum;
+    LossSum sum;
     M64 bad{};
     each_vector<T>(b->n, [&](ptrdiff_t i, int count) CELOSS_LAMBDA_INLINE {
         const double *w = b->weight ? b->weight + i : nullptr, *pos = b->pos_weight ? b->pos_weight + i : nullptr;
@@ -366,7 +366,8 @@ template <class T, int LOSS, bool GRAD> double weighted_binary(ScoreBlock<T>* b)
             loss[0] = select(first_lanes<double>(count), loss[0], F64{});
             loss[1] = select(first_lanes<double>(count - half), loss[1], F64{});
         }
-        sum.add(sizeof(T) == 4 ? loss[0] + loss[1] : loss[0]);
+        sum.add(i, loss[0]);
+        if (sizeof(T) == 4) sum.add(i + half, loss[1]);
     });
     b->bad_value = any_lane(bad);
     return sum.total();

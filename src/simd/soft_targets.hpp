@@ -43,86 +43,84 @@ template <class T, bool Q, bool WEIGHT> struct SoftTerms {
     }
 };
 
-template <class T, bool Q, bool WEIGHT> struct SoftSum {
+// MASS: also of the mass.
+template <class T, bool Q, bool WEIGHT, bool MASS, int VECTORS> struct SoftSum {
     typedef Number<T> N;
-    Sum<T> mass, gap;
-    CELOSS_INLINE void add(SoftTerms<T, Q, WEIGHT> terms) {
-        if (Q) mass.add(terms.mass);
-        gap.add(terms.gap);
-    }
-    // Of so many classes in each lane.
-    CELOSS_INLINE N total_gap(const Smoothed<T>& with, double classes, F64 top) const {
-        typedef SoftTerms<T, Q, WEIGHT> Terms;
-        N total = gap.total();
-        if constexpr (Terms::PLAIN) total = fma(F64{} + classes, top, -total);
-        return Terms::ALIKE ? weighted(with.add, total) : total;
+    Sum<T, VECTORS> mass, gap;
+    CELOSS_INLINE void add(int k, SoftTerms<T, Q, WEIGHT> terms) {
+        if (MASS) mass.add(k, terms.mass);
+        gap.add(k, terms.gap);
     }
 };
+// The gap of rows from the sum of their terms over all classes.
+template <class T, bool Q, bool WEIGHT>
+CELOSS_INLINE Number<T> gap_of(Number<T> sum, const Smoothed<T>& with, ptrdiff_t classes, F64 top) {
+    typedef SoftTerms<T, Q, WEIGHT> Terms;
+    if constexpr (Terms::PLAIN) sum = fma(F64{} + (double)classes, top, -sum);
+    return Terms::ALIKE ? weighted(with.add, sum) : sum;
+}
 
 // Classes as lanes: one row.
-template <class T, bool Q, bool WEIGHT>
+template <class T, bool Q, bool WEIGHT, bool MASS>
 void soft_sums_of_row(const Tile<T>& x, const Tile<T>* q_tile, const RowOptions* o, ptrdiff_t row, Rows<T>* r) {
     typedef SoftTerms<T, Q, WEIGHT> Terms;
+    typedef Number<T> N;
     constexpr int W = lanes_of<double>();
     const T *from = x.at + row * x.row_stride, *q = Q ? q_tile->at + row * q_tile->row_stride : nullptr;
-    const ptrdiff_t classes = x.classes;
     const Smoothed<T> with(o);
     const F64 top = splat((double)r->maximum[row]);
-    SoftSum<T, Q, WEIGHT> sum;
-    const auto terms = [&](ptrdiff_t j, F64 logits, int count) CELOSS_LAMBDA_INLINE {
-        return Terms(with, top, logits, Q ? load_wide(q + j, count) : F64{},
-                     WEIGHT ? load_wide(o->class_weight + j, count) : F64{});
-    };
-    ptrdiff_t j = 0;
-    for (; sizeof(T) == 4 && j + 4 * W <= classes; j += 4 * W) {
-        const Terms four[4] = {terms(j, load_wide(from + j, W), W), terms(j + W, load_wide(from + j + W, W), W),
-                               terms(j + 2 * W, load_wide(from + j + 2 * W, W), W),
-                               terms(j + 3 * W, load_wide(from + j + 3 * W, W), W)};
-        Terms all = four[0];
-        all.mass = (four[0].mass + four[1].mass) + (four[2].mass + four[3].mass);
-        all.gap = (four[0].gap + four[1].gap) + (four[2].gap + four[3].gap);
-        sum.add(all);
-    }
-    for (; j < classes; j += W) {
-        const int count = (int)(classes - j < W ? classes - j : W);
-        const M64 used = first_lanes<double>(count);
-        Terms last = terms(j, count < W ? select(used, load_wide(from + j, count), top) : load_wide(from + j, W), count);
-        if (count < W) last.mass = select(used, last.mass, Number<T>{});
-        sum.add(last);
-    }
-    if (Q) r->mass.high[row] = add_lanes(sum.mass.total(), r->mass.low + row);
-    r->gap.high[row] = add_lanes(sum.total_gap(with, (double)((classes + W - 1) / W), top), r->gap.low + row);
+    SoftSum<T, Q, WEIGHT, MASS, SUM_VECTORS> sum;
+    each_wide_vector(x.classes, [&](int k, ptrdiff_t j, int count) CELOSS_LAMBDA_INLINE {
+        Terms terms(with, top, load_wide(from + j, count), Q ? load_wide(q + j, count) : F64{},
+                    WEIGHT ? load_wide(o->class_weight + j, count) : F64{});
+        if (count < W) {
+            const M64 used = first_lanes<double>(count);
+            terms.mass = select(used, terms.mass, N{});
+            terms.gap = select(used, terms.gap, N{});
+        }
+        sum.add(k, terms);
+    });
+    if (MASS) r->mass.high[row] = sum.mass.of_lanes(r->mass.low + row);
+    double low = 0;
+    const double high = sum.gap.of_lanes(&low);
+    const N gap = gap_of<T, Q, WEIGHT>(number<T>(splat(high), splat(low)), with, x.classes, top);
+    r->gap.high[row] = top_of(gap)[0];
+    if constexpr (sizeof(T) == 8) r->gap.low[row] = gap.low[0];
 }
 
 // Rows as lanes.
-template <class T, bool Q, bool WEIGHT>
+template <class T, bool Q, bool WEIGHT, bool MASS>
 void soft_sums_of_lanes(const Tile<T>& x, const Tile<T>* q, const RowOptions* o, ptrdiff_t row, Rows<T>* r) {
     constexpr int W = lanes_of<double>();
     const Smoothed<T> with(o);
     const F64 top = load_wide(r->maximum + row, W);
-    SoftSum<T, Q, WEIGHT> sum;
+    SoftSum<T, Q, WEIGHT, MASS, 1> sum;
     const T* from = x.at + row;
     for (ptrdiff_t j = 0; j < x.classes; ++j, from += x.class_stride)
-        sum.add(SoftTerms<T, Q, WEIGHT>(with, top, load_wide(from, W),
-                                        Q ? load_wide(q->at + j * q->class_stride + row, W) : F64{},
-                                        WEIGHT ? splat(o->class_weight[j]) : F64{}));
-    if (Q) store_number(r->mass, row, sum.mass.total());
-    store_number(r->gap, row, sum.total_gap(with, (double)x.classes, top));
+        sum.add(0, SoftTerms<T, Q, WEIGHT>(with, top, load_wide(from, W),
+                                           Q ? load_wide(q->at + j * q->class_stride + row, W) : F64{},
+                                           WEIGHT ? splat(o->class_weight[j]) : F64{}));
+    if (MASS) store_number(r->mass, row, sum.mass.of_vector(0));
+    store_number(r->gap, row, gap_of<T, Q, WEIGHT>(sum.gap.of_vector(0), with, x.classes, top));
 }
 
-template <class T, bool Q, bool WEIGHT> void soft_sums_of(const Tile<T>* x, const Tile<T>* q, const RowOptions* o, Rows<T>* r) {
+template <class T, bool Q, bool WEIGHT, bool MASS>
+void soft_sums_of(const Tile<T>* x, const Tile<T>* q, const RowOptions* o, Rows<T>* r) {
     if (has_rows_as_lanes(x))
-        for (ptrdiff_t i = 0; i < x->rows; i += lanes_of<double>()) soft_sums_of_lanes<T, Q, WEIGHT>(*x, q, o, i, r);
+        for (ptrdiff_t i = 0; i < x->rows; i += lanes_of<double>()) soft_sums_of_lanes<T, Q, WEIGHT, MASS>(*x, q, o, i, r);
     else
         for (ptrdiff_t i = 0; i < x->rows; ++i)
-            if (!r->targets || r->targets[i] >= 0) soft_sums_of_row<T, Q, WEIGHT>(*x, q, o, i, r);
+            if (!r->targets || r->targets[i] >= 0) soft_sums_of_row<T, Q, WEIGHT, MASS>(*x, q, o, i, r);
 }
-
 template <class T> void soft_sums(const Tile<T>* x, const Tile<T>* q, const RowOptions* o, Rows<T>* r) {
-    const auto sums = o->probabilities  ? o->class_weight ? soft_sums_of<T, true, true> : soft_sums_of<T, true, false>
-                      : o->class_weight ? soft_sums_of<T, false, true>
-                                        : soft_sums_of<T, false, false>;
-    sums(x, q, o, r);
+    if (o->probabilities) {
+        if (o->class_weight) soft_sums_of<T, true, true, true>(x, q, o, r);
+        else soft_sums_of<T, true, false, true>(x, q, o, r);
+    } else if (!o->class_weight) {
+        soft_sums_of<T, false, false, false>(x, q, o, r);
+        store_number(r->mass, 0, Smoothed<T>(o).add * number<T>(splat((double)x->classes)));  // of a piece
+    } else if (r->targets) soft_sums_of<T, false, true, false>(x, q, o, r);
+    else soft_sums_of<T, false, true, true>(x, q, o, r);
 }
 
 // a e - w (q keep + add), where a is the row's coefficient over its sum, and keep and add are the options' times what the row
@@ -131,8 +129,8 @@ template <class T, bool Q, bool WEIGHT>
 void soft_gradient_of(const Tile<T>* e, const Tile<T>* g, const Tile<T>* q, const RowOptions* o, Rows<T>* r) {
     const Smoothed<T> with(o);
     for (ptrdiff_t i = 0; i < e->rows; i += lanes_of<double>()) {  // for as many rows as a vector has lanes
-        const HighLow inverse = {load(r->inverse.high + i), load(r->inverse.low + i)};
-        store_number(r->coefficient, i, HighLow(load_number<T>(r->coefficient, i)) * inverse);
+        const HighLow total = HighLow(load_number<T>(r->e_left_out, i)) + HighLow(load_number<T>(r->others, i));
+        store_number(r->coefficient, i, HighLow(load_number<T>(r->coefficient, i)) * inverse_of(total));
     }
     each_group<T>(e, r->targets, [&](auto rows) CELOSS_LAMBDA_INLINE {
         const HighLow a = rows.own_in_two_parts(r->coefficient);
@@ -142,7 +140,7 @@ void soft_gradient_of(const Tile<T>* e, const Tile<T>* g, const Tile<T>* q, cons
         T* to = g->at + rows.row * g->row_stride;
         const ptrdiff_t from_stride = rows.stride(e->class_stride), to_stride = rows.stride(g->class_stride),
                         q_stride = Q ? rows.stride(q->class_stride) : 0;
-        rows.each(e->classes, [&](ptrdiff_t j, int count) CELOSS_LAMBDA_INLINE {
+        rows.each(e->classes, [&](int, ptrdiff_t j, int count) CELOSS_LAMBDA_INLINE {
             const F64 exp = load_wide(from + j * from_stride, count);
             F64 share = Q ? fma(load_wide(shares + j * q_stride, count), keep, add) : add;
             if (WEIGHT) share *= rows.of_class(o->class_weight, j, count);

@@ -33,6 +33,18 @@ int read_targets(const I* target, const double* sample_weight, ptrdiff_t n, int6
     return (kept ? SEEN_KEPT : 0) | (ignored ? SEEN_IGNORED : 0) | (outside ? SEEN_OUT_OF_RANGE : 0);
 }
 
+// A class of a row that is ignored: any.
+CELOSS_INLINE ptrdiff_t class_or_0(int64_t target) { return (ptrdiff_t)(target & ~(target >> 63)); }
+
+// Where in a tile with rows as lanes each row's class stands. (Such tiles are small: 256 rows of 127 classes.)
+struct PlacesOfClasses {
+    int32_t of_row[CELOSS_ROOM_FOR_ROWS];
+    CELOSS_INLINE PlacesOfClasses(const int64_t* classes, ptrdiff_t rows, ptrdiff_t class_stride) {
+        const int32_t stride = (int32_t)class_stride;
+        for (int32_t i = 0; i < (int32_t)rows; ++i) of_row[i] = (int32_t)class_or_0(classes[i]) * stride + i;
+    }
+};
+
 // Classes of the rows from `from` on, one a lane.
 CELOSS_INLINE M64 load_classes(const int64_t* from) {
     M64 classes;
@@ -75,13 +87,12 @@ CELOSS_INLINE M64 ignored_rows(const int64_t* targets, ptrdiff_t i) {
 
 // The sum of s_n w_t over n rows, but those that are ignored.
 inline double sum_of_weights(ptrdiff_t n, const int64_t* targets, const RowOptions* o) {
-    F64 sum{};
-    for (ptrdiff_t i = 0; i < n; i += lanes_of<double>()) {
-        const int count = (int)(n - i < lanes_of<double>() ? n - i : lanes_of<double>());
+    F64 sum[SUM_VECTORS]{};
+    each_wide_vector(n, [&](int k, ptrdiff_t i, int count) CELOSS_LAMBDA_INLINE {
         const F64 weight = option_of_rows(o->sample_weight, i, count) * weight_of_targets(targets, o, i, count);
-        sum += select(ignored_rows(targets, i) | ~first_lanes<double>(count), F64{}, weight);
-    }
-    return sum_lanes<double>(sum);
+        sum[k] += select(ignored_rows(targets, i) | ~first_lanes<double>(count), F64{}, weight);
+    });
+    return sum_of_lanes(sum);
 }
 
 }  // namespace

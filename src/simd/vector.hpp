@@ -174,14 +174,6 @@ CELOSS_INLINE F64 select(M64 where, F64 yes, F64 no) { return where ? yes : no; 
 // v, but 0 where `where`.
 CELOSS_INLINE F32 without(F32 v, M32 where) { return (F32)((M32)v & ~where); }
 CELOSS_INLINE F64 without(F64 v, M64 where) { return (F64)((M64)v & ~where); }
-// Each lane counts where `where`.
-template <class M> CELOSS_INLINE M one_more(M count, M where) {
-#if defined(__AVX512F__)
-    return where ? count + 1 : count;  // masked
-#else
-    return count - where;
-#endif
-}
 template <class V> CELOSS_INLINE V absolute(V v) { return v < 0 ? -v : v; }
 
 template <class M> CELOSS_INLINE bool any_lane(M mask) {
@@ -247,18 +239,31 @@ CELOSS_INLINE F64 widen_half(const float* from) {
 #endif
 }
 
-// ---- reduce: one value of all lanes, always in the same tree order ------------------------------------------------------
+// ---- reduce: one value of all lanes --------------------------------------------------------------------------------------
+//
+// Sums over the classes of a row have 16 float64 lanes on every level, in as many vectors as they take: class j goes to lane
+// j % 16. So they are the same to the last bit wherever fma is.
 
-template <class T> CELOSS_INLINE T sum_lanes(typename VectorOf<T>::V v) {
-    T lane[lanes_of<T>()];
-    store(lane, v);
-    for (int half = lanes_of<T>() / 2; half; half /= 2)
-        for (int i = 0; i < half; ++i) lane[i] += lane[i + half];
-    return lane[0];
+constexpr int SUM_LANES = 16;
+constexpr int SUM_VECTORS = SUM_LANES / lanes_of<double>();
+
+// Two times two of them, added in the one order that there is: 8 apart, 4 apart, then neighbours.
+CELOSS_INLINE double sum_of_neighbours(D128 ab, D128 cd) {
+    const D128 sums = __builtin_shufflevector(ab, cd, 0, 2) + __builtin_shufflevector(ab, cd, 1, 3);
+    return sums[0] + sums[1];
 }
+CELOSS_INLINE double sum_of_lanes(const F64* v) {
 #if defined(__AVX512F__)
-template <> CELOSS_INLINE double sum_lanes<double>(F64 v) { return _mm512_reduce_add_pd((__m512d)v); }
+    const __m512d eight = (__m512d)(v[0] + v[1]);
+    const __m256d four = _mm256_add_pd(_mm512_castpd512_pd256(eight), _mm512_extractf64x4_pd(eight, 1));
+    return sum_of_neighbours((D128)_mm256_castpd256_pd128(four), (D128)_mm256_extractf128_pd(four, 1));
+#elif defined(__AVX2__)
+    const __m256d four = (__m256d)((v[0] + v[2]) + (v[1] + v[3]));
+    return sum_of_neighbours((D128)_mm256_castpd256_pd128(four), (D128)_mm256_extractf128_pd(four, 1));
+#else
+    return sum_of_neighbours((D128)((v[0] + v[4]) + (v[2] + v[6])), (D128)((v[1] + v[5]) + (v[3] + v[7])));
 #endif
+}
 
 // The lowest of the lanes of a mask's type.
 template <class T> CELOSS_INLINE ptrdiff_t lowest_lane(typename VectorOf<T>::M v) {
@@ -270,18 +275,6 @@ template <class T> CELOSS_INLINE ptrdiff_t lowest_lane(typename VectorOf<T>::M v
     lowest = lane[0];
     for (int k = 1; k < lanes_of<T>(); ++k) lowest = lane[k] < lowest ? lane[k] : lowest;
     return (ptrdiff_t)lowest;
-#endif
-}
-
-// The sum of counts.
-template <class T> CELOSS_INLINE ptrdiff_t count_lanes(typename VectorOf<T>::M counts) {
-#if defined(__AVX512F__)
-    return sizeof(T) == 4 ? _mm512_reduce_add_epi32((__m512i)counts) : (ptrdiff_t)_mm512_reduce_add_epi64((__m512i)counts);
-#else
-    typename VectorOf<T>::Int lane[lanes_of<T>()], total = 0;
-    __builtin_memcpy(lane, &counts, sizeof lane);
-    for (int k = 0; k < lanes_of<T>(); ++k) total += lane[k];
-    return (ptrdiff_t)total;
 #endif
 }
 
