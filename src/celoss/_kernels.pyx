@@ -40,7 +40,7 @@ cdef enum:
     # Up to so many classes, rows are the lanes of the vectors; above, classes are. Where the two cost the same in the mean of
     # layouts (docs/design.md, "Blocks, stretches, chunks"): of what writes a result for each logit, of the Brier score and the
     # classification error, and of logsumexp, which has nothing to transpose back.
-    ROWS_AS_LANES = 81
+    ROWS_AS_LANES = 127
     ROWS_AS_LANES_OF_ERRORS = 96
     ROWS_AS_LANES_OF_SUMS = 127
     # Rows whose losses are summed together: a tile of them stays in the second-level cache, and they are at most
@@ -48,7 +48,7 @@ cdef enum:
     BLOCK_BYTES = 131072
     # Of a block, so many go through the passes together that logits and exponentials stay in the first-level cache; where
     # they are copied to a tile first, the whole block (long runs cost fewer cache lines and pages).
-    STRETCH_BYTES = 16384
+    STRETCH_BYTES = 8192
     # What a thread takes at a time: 5 to 20 microseconds of work. Fixed, since the final sum runs over chunks.
     CHUNK_NUMBERS = 32768
     # One more thread for every so many numbers: about 50 microseconds of work each.

@@ -80,7 +80,8 @@ template <class T> void cross_entropy(ptrdiff_t n, const RowOptions* o, Rows<T>*
             at_target = -(coefficient * miss);
             loss = weighted(s * w_t, minus_log);
             if (o->focal_gamma > 0) {
-                const FocalFactors<N> focal = focal_factors(e * inverse, miss, minus_log, number<T>(splat(o->focal_gamma)));
+                const N p = select(top_of(minus_log) < FAR, e * inverse, N{});
+                const FocalFactors<N> focal = focal_factors(p, miss, minus_log, number<T>(splat(o->focal_gamma)));
                 loss = weighted(s * w_t * focal.loss, minus_log);
                 coefficient = coefficient * focal.gradient;
                 at_target = at_target * focal.gradient;

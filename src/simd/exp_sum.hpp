@@ -254,13 +254,8 @@ template <class T> void leave_out_of_lanes(const Tile<T>* x, Rows<T>* r) {
 // ---- of either orientation -------------------------------------------------------------------------------------------
 
 // The exponential of the class left out. Where it is far below the maximum, that of a logit which is 512 below, since that is all
-// the same in a sum with the maximum's; log_rows puts the rest of the distance back.
+// the same in a sum with the maximum's; the rest of the distance begins minus_log.
 constexpr double FAR = 512;
-
-template <int K> CELOSS_INLINE Side<F64, K> not_far(Side<F64, K> x, Side<F64, K> maximum) {
-    return max_or_nan(maximum - FAR, x);
-}
-CELOSS_INLINE F64 not_far(F64 x, F64 maximum) { return max_or_nan(maximum - FAR, x); }
 
 // Rows whose ends are worked on together, and so many float64 vectors of them side by side.
 constexpr int END_VECTORS = 4;
@@ -268,23 +263,25 @@ constexpr int END_ROWS = END_VECTORS * lanes_of<double>();
 template <class T> constexpr int end_rows() { return sizeof(T) == 4 ? END_ROWS : lanes_of<double>(); }
 static_assert(CELOSS_BLOCK_ROWS + END_ROWS <= CELOSS_ROOM_FOR_ROWS, "per-row arrays have room for a group behind the last row");
 
-// Also shift and steps; and what not_far takes, which begins minus_log.
+// Also shift and steps.
 CELOSS_INLINE void exp_left_out(ptrdiff_t i, Rows<float>* r) {
     typedef Side<F64, END_VECTORS> V;
     const auto maximum = load_side<END_VECTORS / 2>(r->maximum + i);
     const auto scale = row_scale<Side<F32, END_VECTORS / 2>, float>(maximum);
-    const V m = widen(maximum), x = widen(load_side<END_VECTORS / 2>(r->x_left_out + i)), near = not_far(x, m);
-    const V shift = select(absolute(m) < V{} + (double)ExpConstants<float>::unshifted, V{}, m);
-    store_side(r->e_left_out.high + i, exp_in_row_to_39_bits<float>(near - shift, widen(scale.steps)));
+    const V m = widen(maximum), shift = select(absolute(m) < V{} + (double)ExpConstants<float>::unshifted, V{}, m);
+    const V x = widen(load_side<END_VECTORS / 2>(r->x_left_out + i)) - shift, near = max_or_nan((m - shift) - FAR, x);
+    store_side(r->e_left_out.high + i, exp_in_row_to_39_bits<float>(near, widen(scale.steps)));
     store_side(r->minus_log.high + i, near - x);
     store_side(r->shift + i, scale.shift);
     store_side(r->steps + i, scale.steps);
 }
 CELOSS_INLINE void exp_left_out(ptrdiff_t i, Rows<double>* r) {
-    const F64 m = load(r->maximum + i), x = load(r->x_left_out + i), near = not_far(x, m);
+    const F64 m = load(r->maximum + i);
     const auto scale = row_scale<F64, double>(m);
-    store_number(r->e_left_out, i, exp_in_row_with_error(near - scale.shift, scale.steps));
-    store_number(r->minus_log, i, difference<double>(near, x));
+    const HighLow x = difference<double>(load(r->x_left_out + i), scale.shift);  // exact where it is not far
+    const F64 near = max_or_nan((m - scale.shift) - FAR, x.high);
+    store_number(r->e_left_out, i, exp_in_row_with_error(near, scale.steps));
+    store_number(r->minus_log, i, sum_of(HighLow(near), -x));
     store(r->shift + i, scale.shift);
     store(r->steps + i, scale.steps);
 }
@@ -327,7 +324,7 @@ inline void ratios_of_pieces(ptrdiff_t n, const double* shift, const double* ste
                              double* low) {
     each_vector<double>(n, [&](ptrdiff_t i, int count) {
         const F64 d = load_count(shift + i, count) - row_shift, less_steps = row_steps - load_count(steps + i, count);
-        const M64 nothing = !(fma(d, F64{} + ExpConstants<double>::log2e, -less_steps) > -1000.0);
+        const M64 nothing = !(fma(d, F64{} + ExpConstants<double>::log2e, -less_steps) > -1084.0);  // of what is normal
         const HighLow ratio = exp_in_row_with_error(select(nothing, F64{}, d), select(nothing, F64{}, less_steps));
         store_count(high + i, count, select(nothing, F64{}, ratio.high));
         store_count(low + i, count, select(nothing, F64{}, ratio.low));

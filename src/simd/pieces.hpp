@@ -111,7 +111,7 @@ template <class T> void merge_sums(const Piece* piece, const Ratio* ratio, ptrdi
         mass.add(number_of(each, MASS, exact));
         Exact e = number_of(each, OTHERS, exact);
         if (each.maximum == -__builtin_inf() && e.high == e.high) continue;
-        if (e.high != e.high) r->loss[0] = e.high;
+        if (e.high != e.high && each.maximum < __builtin_inf()) r->loss[0] = e.high;  // a NaN that the maximum passed over
         if (each.without_argmax && p != first && each.argmax >= 0) e.add(number_of(each, E_LEFT_OUT, exact));
         const Exact scale = {__builtin_ldexp(ratio[p].ratio.high, ratio[p].power), __builtin_ldexp(ratio[p].ratio.low, ratio[p].power)};
         others.add(product_of(e, scale));
