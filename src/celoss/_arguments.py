@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from celoss._kernels import STORAGES, Operation, Reduction
+from celoss._kernels import IGNORE_INDEX, MOST_THREADS, STORAGES, Operation, Reduction
 from celoss._remedies import (
     as_integers,
     described,
@@ -30,8 +30,6 @@ from celoss._remedies import (
 Array = NDArray[Any]
 
 REDUCTIONS = {reduction.name.lower(): reduction for reduction in Reduction}
-IGNORE_INDEX = -100  # the default
-MOST_THREADS = 1024  # nobody has more cores, and a slip of the hand in a number should not start them
 
 # How logits are stored.
 _STORAGE = {name: STORAGES[name] for name in ("float32", "float64", "float16", "bfloat16")}
