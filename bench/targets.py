@@ -107,9 +107,9 @@ def latency(run: Run) -> Iterator[Row]:
 
 
 def usual(run: Run) -> Iterator[Row]:
-    """The slowest usual call of small arrays as a multiple of the plain one. Lists for all: of NumPy's conversion and the call."""
+    """The slowest usual call of small arrays as a multiple of the plain one; nothing but lists, of conversion and call."""
     for function in calls.FUNCTIONS:
-        times = run.time(calls.calls(function), settle=0)
+        times = run.time(calls.calls(function), settle=0, stretch=5e-4)
         medians = timing.medians(times)
         ratios = {label: timing.ratio(times, label, calls.PLAIN) for label in times if label not in calls.OF_LISTS}
         slowest = max(ratios, key=lambda label: ratios[label])

@@ -99,7 +99,12 @@ def test_more_options_at_once():
 def test_weights_of_scores_broadcast(weight):
     a = example_arrays()
     weight = weight.reshape(32, 10) if weight.size == 320 else weight
-    for options in ({"weight": weight}, {"pos_weight": weight}, {"pos_weight": weight.astype(np.int16)}):
+    for options in (
+        {"weight": weight},
+        {"pos_weight": weight},
+        {"pos_weight": weight.astype(np.int16)},
+        {"weight": weight.tolist()},
+    ):
         assert same(*both_ways("binary_cross_entropy_with_grad", a.logits, a.labels, **options))
 
 

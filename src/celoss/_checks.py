@@ -171,7 +171,7 @@ def examples(name: str, arrays: Arrays, *, singly: bool = False) -> Iterator[Exa
 def usual_calls(name: str, arrays: Arrays) -> Iterator[Example]:
     """The calls that loops make, for each of which the short path is (`_short_paths.pxi`): the plain one, then others.
 
-    Each of the others differs from it in one argument: its dtype, a list in place of an array, an option.
+    Each of the others differs from it in one argument: its dtype, a list in place of numbers for each row, an option.
     """
     function, a = FUNCTIONS[name], arrays
     plain: tuple[Any, ...] = (a.logits,)
@@ -186,7 +186,8 @@ def usual_calls(name: str, arrays: Arrays) -> Iterator[Example]:
     if function.is_loss:
         target, soft = plain[1], a.probabilities
         targets = [*(target.astype(kind) for kind in np.typecodes["Integer"] + np.typecodes["UnsignedInteger"])]
-        targets += [target.astype(target.dtype.newbyteorder()), target.tolist(), tuple(target.tolist())]
+        targets += [target.astype(target.dtype.newbyteorder())]
+        targets += [target.tolist(), tuple(target.tolist())] if target.ndim == 1 else []
         targets += [soft.astype(np.float32), soft.astype(np.float64)]
         targets += [] if function.of_rows else [target.astype(bool)]
         others += [(f"target {_kind(value)}", (a.logits, value), {}) for value in targets]
@@ -216,7 +217,8 @@ def usual_calls(name: str, arrays: Arrays) -> Iterator[Example]:
 
 
 def _forms(array: Array) -> list[Any]:
-    return [array.astype(np.float64), array.astype(np.float32), array.astype(np.int64), array.astype(np.float64).tolist()]
+    forms: list[Any] = [array.astype(kind) for kind in (np.float64, np.float32, np.int64)]
+    return [*forms, forms[0].tolist()] if array.ndim == 1 else forms
 
 
 def _kind(value: Any) -> str:

@@ -1,11 +1,11 @@
 # The short paths: what the public functions call. Usual calls end here; Python would take ten times as long to look at their
 # arguments. Included by _kernels.pyx, whose names it uses, and those of _entries.pxi and _scores.pxi.
 #
-# The functions at the end get the general path along, as `general`, and hand it the same arguments where the short path
-# returns None. It does so wherever anything is unusual, and never raises: what is wrong is looked at again, and named, by
-# `_arguments`. What it takes it takes with the very bits of the general path.
-
-# Lists are converted first of all, since their items may be objects whose code runs then; from there on no code of the user's
+# A `short_...` gets the general path along, as `general`, and hands it the same arguments where its `usual_...` returns None:
+# wherever anything is unusual or wrong. Nothing is raised here; `_arguments` looks again at what is wrong, and names it. What is
+# taken gives the very bits of the general path.
+#
+# Lists are converted first of all, since their items may be objects whose code runs then. From there on no code of the user's
 # does, and arrays stay where they are.
 
 from cpython.long cimport PyLong_AsLongLongAndOverflow
@@ -176,12 +176,12 @@ cdef object doubles_of(object array, int ndim, const cnp.npy_intp* shape):
     kind = cnp.PyArray_TYPE(<cnp.ndarray>array)
     if kind == cnp.NPY_FLOAT64 and is_plain(<cnp.ndarray>array):
         return array
-    if plain_storage_of_numbers(kind) < 0 and not cnp.PyTypeNum_ISINTEGER(kind):
+    if storage_of_numbers(kind) < 0 and not cnp.PyTypeNum_ISINTEGER(kind):
         return None
     return converted(<cnp.ndarray>array, cnp.NPY_FLOAT64)
 
 
-cdef inline int plain_storage_of_numbers(int kind) noexcept:
+cdef inline int storage_of_numbers(int kind) noexcept:
     """How the kernels of binary losses read this type, or -1."""
     if kind == cnp.NPY_FLOAT32:
         return STORED_FLOAT32
@@ -345,7 +345,7 @@ def short_vjp_of_rows(general, int operation, x, grad_output, axis, out):
 cdef object readable(cnp.ndarray a):
     """Real numbers as the kernels of binary losses can read them, if only as a copy; None for anything else."""
     cdef int kind = cnp.PyArray_TYPE(a)
-    if cnp.PyArray_ISNOTSWAPPED(a) and plain_storage_of_numbers(kind) >= 0:
+    if cnp.PyArray_ISNOTSWAPPED(a) and storage_of_numbers(kind) >= 0:
         return a
     return converted(a, cnp.NPY_FLOAT64) if cnp.PyTypeNum_ISINTEGER(kind) else None
 
@@ -373,7 +373,7 @@ cdef object set_broadcast(Operand* operand, object array, cnp.ndarray like):
     lead = cnp.PyArray_NDIM(like) - cnp.PyArray_NDIM(a)
     if lead < 0:
         return None
-    begin_operand(operand, a, plain_storage_of_numbers(cnp.PyArray_TYPE(a)))
+    begin_operand(operand, a, storage_of_numbers(cnp.PyArray_TYPE(a)))
     for d in range(cnp.PyArray_NDIM(like)):
         if d < lead or cnp.PyArray_DIM(a, d - lead) == 1:
             add_dimension(operand, cnp.PyArray_DIM(like, d), 0)
