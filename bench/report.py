@@ -149,8 +149,9 @@ def family_table(kinds: dict, function: family.Function) -> str:
     return table([f"`{function}`, ns per number", *map(str, shapes)], lines)
 
 
-def usual_table(found: dict) -> str:
-    """``found[function][label]``: seconds. A line for each label that a function has, as multiples of its plain call."""
+def usual_table(rows: list[dict]) -> str:
+    """A line for each label that a function has, as multiples of its plain call: interleaved, as ``targets`` timed them."""
+    found = {row["what"].partition(",")[0]: row["seconds"] for row in rows if row["section"] == "usual"}
     functions = [function for function in usual.FUNCTIONS if function in found]
     labels = dict.fromkeys(label for function in functions for label in found[function] if label != usual.PLAIN)
     lines = [[usual.PLAIN, *(f"{1e9 * found[function][usual.PLAIN]:.0f} ns" for function in functions)]]
@@ -205,11 +206,11 @@ def write(folder: Path) -> Path:
             "compares those that make a fresh one.",
             *(family_table(kinds, function) for function in family.FUNCTIONS if function.name in kinds),
         ]
-    if "usual" in speed["1"]:
+    if any(row["section"] == "usual" for row in found["rows"]):
         parts += [
             f"## Short paths, float32, {cases.SMALL}: multiple of the plain call",
             "Median time of each usual call over that of the function's plain call; lists of numbers are float64.",
-            usual_table(speed["1"]["usual"]),
+            usual_table(found["rows"]),
         ]
     parts += [
         "![Time per logit by shape and peer](time-per-logit.png)",
