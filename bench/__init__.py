@@ -8,9 +8,10 @@ machine                 what ran: processor, threads, build, versions
 timing                  interleaved rounds, medians, ratios
 peers                   every way to get (loss, gradient) that is compared
 family                  the functions beside cross-entropy, and their peers
+usual                   the usual calls of small arrays, beside the plain one
 limits                  what the memory of this machine allows: the floors
 accuracy                errors in ulp against an extended-precision truth
-test_bench_*            pytest-benchmark: time per logit of every peer and floor, by shape
+test_bench_*            pytest-benchmark: time per logit of every peer and floor, by shape; of usual calls
 targets                 the ratios that the project set itself to reach
 pictures                the pictures of the report
 report                  runs all of it and writes ``results/<machine>/report.md`` with pictures

@@ -14,7 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from bench import accuracy, cases, family, limits, machine, peers, pictures
+from bench import accuracy, cases, family, limits, machine, peers, pictures, usual
 
 BENCH = Path(__file__).resolve().parent
 THREADS = ("1", "all")
@@ -149,6 +149,18 @@ def family_table(kinds: dict, function: family.Function) -> str:
     return table([f"`{function}`, ns per number", *map(str, shapes)], lines)
 
 
+def usual_table(rows: list[dict]) -> str:
+    """A line for each label that a function has, as multiples of its plain call: interleaved, as ``targets`` timed them."""
+    found = {row["what"].partition(",")[0]: row["seconds"] for row in rows if row["section"] == "usual"}
+    functions = [function for function in usual.FUNCTIONS if function in found]
+    labels = dict.fromkeys(label for function in functions for label in found[function] if label != usual.PLAIN)
+    lines = [[usual.PLAIN, *(f"{1e9 * found[function][usual.PLAIN]:.0f} ns" for function in functions)]]
+    for label in labels:
+        ratios = [found[f][label] / found[f][usual.PLAIN] if label in found[f] else None for f in functions]
+        lines.append([label, *("" if ratio is None else f"{ratio:.2f}" for ratio in ratios)])
+    return table(["multiple of the plain call", *(f"`{function}`" for function in functions)], lines)
+
+
 def floor_table(kinds: dict) -> str:
     shapes = [case for case in shapes_of(kinds) if str(case) in kinds["floor"]]
     lines = [[name, *(ns(kinds["floor"][str(case)].get(name), case) for case in shapes)] for name in limits.NAMES]
@@ -193,6 +205,12 @@ def write(folder: Path) -> Path:
             "Median time per number in ns. Every call makes a fresh result, except where a row says `out=`; the last row "
             "compares those that make a fresh one.",
             *(family_table(kinds, function) for function in family.FUNCTIONS if function.name in kinds),
+        ]
+    if any(row["section"] == "usual" for row in found["rows"]):
+        parts += [
+            f"## Short paths, float32, {cases.SMALL}: multiple of the plain call",
+            "Median time of each usual call over that of the function's plain call; lists of numbers are float64.",
+            usual_table(found["rows"]),
         ]
     parts += [
         "![Time per logit by shape and peer](time-per-logit.png)",

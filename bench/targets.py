@@ -24,6 +24,7 @@ import numpy as np
 
 from bench import accuracy, cases, limits, machine, peers, timing
 from bench import family as functions
+from bench import usual as calls
 
 SPEEDUP = {
     cases.FEW_CLASSES: 4.0,
@@ -103,6 +104,18 @@ def latency(run: Run) -> Iterator[Row]:
     rival = timing.fastest(times, [peer.name for peer in run.peers if peer.checks_target])
     what = f"{cases.SMALL}: fastest peer that checks its target ({rival}) / celoss"
     yield Row(what, timing.ratio(times, rival, "celoss"), 5, at_least=True, seconds=medians)
+
+
+def usual(run: Run) -> Iterator[Row]:
+    """The slowest usual call of small arrays as a multiple of the plain one; nothing but lists, of conversion and call."""
+    for function in calls.FUNCTIONS:
+        times = run.time(calls.calls(function), settle=0, stretch=5e-4)
+        medians = timing.medians(times)
+        ratios = {label: timing.ratio(times, label, calls.PLAIN) for label in times if label not in calls.OF_LISTS}
+        slowest = max(ratios, key=lambda label: ratios[label])
+        yield Row(f"{function}, {cases.SMALL}, slowest usual call ({slowest}) / plain call", ratios[slowest], 2, seconds=medians)
+        what = f"{function}, {cases.SMALL}: lists / numpy.asarray of them and the call"
+        yield Row(what, timing.ratio(times, *calls.OF_LISTS), 1, seconds=medians)
 
 
 def speed(run: Run) -> Iterator[Row]:
@@ -385,7 +398,7 @@ def exactness(run: Run) -> Iterator[Row]:
 SECTIONS = {
     section.__name__: section
     for section in (
-        latency, speed, family, out, in_place, loss_only, ignored, dtypes, axis, options, training, memory,
+        latency, usual, speed, family, out, in_place, loss_only, ignored, dtypes, axis, options, training, memory,
         levels, exactness,
     )
 }  # fmt: skip

@@ -1,8 +1,11 @@
-"""What all tests share: the instruction-set level and the number of threads as fixtures, and slow tests left out."""
+"""What all tests share: the instruction-set level, the path and the number of threads as fixtures, and slow tests left out."""
+
+from contextlib import nullcontext
 
 import hypothesis
 import numpy as np
 import pytest
+from paths import only_general
 
 import celoss
 from celoss import _kernels
@@ -42,6 +45,13 @@ def level(request):
     _kernels.use_level(request.param)
     yield request.param
     _kernels.use_level(before)
+
+
+@pytest.fixture(params=["short", "general"])
+def path(request):
+    """Both ways that calls go: the short one where it takes them, and the general one for all."""
+    with only_general() if request.param == "general" else nullcontext():
+        yield request.param
 
 
 @pytest.fixture

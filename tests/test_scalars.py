@@ -29,9 +29,9 @@ def is_scalar(result):
 @pytest.mark.parametrize("module", [celoss, celoss.reference], ids=["celoss", "reference"])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_one_row_or_one_score(name, dtype, module):
+def test_one_row_or_one_score(name, dtype, module, path):
     function = FUNCTIONS[name]
-    for options in [{}, {"n_threads": 1}] if "n_threads" in function.options else [{}]:  # the short path, and the general one
+    for options in [{}, {"n_threads": 1}] if "n_threads" in function.options else [{}]:
         if not function.is_loss:
             result = call(module, name, dtype)
             assert isinstance(result, np.ndarray) if result.shape else is_scalar(result)

@@ -168,6 +168,65 @@ def examples(name: str, arrays: Arrays, *, singly: bool = False) -> Iterator[Exa
             yield Example(name, ", ".join([name, *form, *given]), arguments, given, cancels)
 
 
+def usual_calls(name: str, arrays: Arrays) -> Iterator[Example]:
+    """The calls that loops make, for each of which the short path is (`_short_paths.pxi`): the plain one, then others.
+
+    Each of the others differs from it in one argument: its dtype, a list in place of numbers for each row, an option.
+    """
+    function, a = FUNCTIONS[name], arrays
+    plain: tuple[Any, ...] = (a.logits,)
+    if function.kind == "back of rows":
+        plain = (a.probabilities, a.logits)
+    elif function.is_loss:
+        plain = (a.logits, (a.indices if function.of_rows else a.labels).astype(np.int64))
+    others: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = [
+        ("plain", plain, {}),
+        ("lists", tuple(argument.tolist() for argument in plain), {}),
+    ]
+    if function.is_loss:
+        target, soft = plain[1], a.probabilities
+        targets = [*(target.astype(kind) for kind in np.typecodes["Integer"] + np.typecodes["UnsignedInteger"])]
+        targets += [target.astype(target.dtype.newbyteorder())]
+        targets += [target.tolist(), tuple(target.tolist())] if target.ndim == 1 else []
+        targets += [soft.astype(np.float32), soft.astype(np.float64)]
+        targets += [] if function.of_rows else [target.astype(bool)]
+        others += [(f"target {_kind(value)}", (a.logits, value), {}) for value in targets]
+    numbers = [2.0, 2, np.float32(2), np.int64(2)]
+    each = a.sample_weight if function.of_rows else a.probabilities
+    values: dict[str, list[Any]] = {
+        "axis": [a.logits.ndim - 1],
+        "weight": _forms(a.class_weight) if function.of_rows else [*_forms(a.probabilities), 2.0],
+        "pos_weight": [*_forms(a.class_weight), *numbers],
+        "sample_weight": _forms(a.sample_weight),
+        "ignore_index": [_class_of_the_last_row(a)] if function.of_rows else [],
+        "label_smoothing": [0.1, np.float64(0.1)],
+        "focal_gamma": numbers,
+        "reduction": ["sum", "none"],
+        "normalizer": numbers,
+        "n_threads": [1],
+        "grad_output": [*numbers, *_forms(each)],
+        "out": [np.empty_like(plain[0])],
+    }
+    for option, given in values.items():
+        if option in function.options:
+            for value in given:
+                more = {"reduction": "none"} if option == "grad_output" and np.ndim(value) else {}
+                others.append((f"{option}={_kind(value)}", plain, {option: value, **more}))
+    for label, arguments, options in others:
+        yield Example(name, label, arguments, options, cancels=False)
+
+
+def _forms(array: Array) -> list[Any]:
+    forms: list[Any] = [array.astype(kind) for kind in (np.float64, np.float32, np.int64)]
+    return [*forms, forms[0].tolist()] if array.ndim == 1 else forms
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, np.ndarray):
+        return str(value.dtype)
+    return type(value).__name__ if isinstance(value, (list, tuple)) else repr(value)
+
+
 @cache  # tests ask for some thousand arrays
 def _choices(name: str, hard: bool, singly: bool) -> list[set[str]]:
     """None; each alone; then sets that nothing can be added to, until each option has been in one."""

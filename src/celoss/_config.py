@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from celoss import _kernels
-from celoss._arguments import MOST_THREADS
+from celoss._kernels import MOST_THREADS
 
 __all__ = ["get_num_threads", "set_num_threads", "show_config"]
 

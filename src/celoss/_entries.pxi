@@ -1,9 +1,5 @@
-# Everything that Python calls: each entry looks at its arguments, fills a call, and runs it. Included by _kernels.pyx, whose
-# names it uses, and those of _long_rows.pxi and _scores.pxi.
-#
-# There are two ways in. The `plain_...` are the short paths of the usual calls: they look at the arguments themselves (Python
-# would take 20 times as long), allocate, and return None where anything is unusual. The others are the general paths, on
-# arguments that `_arguments` has checked.
+# The general paths: what Python calls with arguments that `_arguments` has checked. Each fills a call and runs it. Included by
+# _kernels.pyx, whose names it uses, and those of _long_rows.pxi and _scores.pxi. The usual calls come by _short_paths.pxi.
 
 cpdef enum Reduction:
     NONE = 0
@@ -13,6 +9,11 @@ cpdef enum Reduction:
 cdef enum:
     # Up to so many numbers a call is over before another thread could have used the interpreter's lock.
     SMALL_CALL = 4096
+    # Of `n_threads`: nobody has more cores, and a slip of the hand in a number should not start them.
+    THREADS_OF_A_CALL = 1024
+    IGNORED_BY_DEFAULT = -100
+
+MOST_THREADS, IGNORE_INDEX = THREADS_OF_A_CALL, IGNORED_BY_DEFAULT
 
 # How arrays are stored, by the names of their dtypes (bool is uint8).
 STORAGES = {
@@ -201,88 +202,7 @@ cdef inline void set_plain_layout(Layout* layout, cnp.ndarray a, Py_ssize_t clas
     layout.unaligned = False
 
 
-cdef bint are_weights(const double* weight, Py_ssize_t n) noexcept:
-    cdef Py_ssize_t i
-    for i in range(n):
-        if not 0 <= weight[i] < INFINITY:
-            return False
-    return True
-
-
-cdef inline int reduction_named(object name) noexcept:
-    """The Reduction of this name, or -1."""
-    if type(name) is not str:
-        return -1
-    if <str>name == "mean":
-        return MEAN
-    if <str>name == "sum":
-        return SUM
-    return NONE if <str>name == "none" else -1
-
-
 # ---- losses of rows ----------------------------------------------------------------------------------------------------------
-
-def plain_loss_of_rows(int operation, logits, target, axis, ignore_index, tuple options):
-    """A loss of plain arrays along the last axis, with the options of all rows; None where anything is unusual."""
-    cdef LossCall call
-    cdef Call* c = &call.rows
-    cdef cnp.ndarray x, y, w
-    cdef int target_kind
-    cdef object row_loss = None, grad = None
-    cdef double smoothing, gamma
-    weight, sample_weight, label_smoothing, focal_gamma, reduction, normalizer, n_threads, want_grad, grad_output, out = options
-    if (sample_weight is not None or n_threads is not None or grad_output is not None or type(ignore_index) is not int
-            or type(axis) is not int or axis != -1 or type(label_smoothing) is not float or type(focal_gamma) is not float):
-        return None
-    smoothing = label_smoothing
-    gamma = focal_gamma
-    if (not 0 <= smoothing <= 1 or not 0 <= gamma < INFINITY or (smoothing > 0 and gamma > 0)
-            or not is_plain_scores(logits) or not cnp.PyArray_CheckExact(target)):
-        return None
-    x = <cnp.ndarray>logits
-    y = <cnp.ndarray>target
-    target_kind = cnp.PyArray_TYPE(y)
-    if (cnp.PyArray_NDIM(x) != 2 or cnp.PyArray_NDIM(y) != 1 or cnp.PyArray_DIM(y, 0) != cnp.PyArray_DIM(x, 0)
-            or cnp.PyArray_DIM(x, 1) < 1 or not is_plain(y)
-            or not (target_kind == cnp.NPY_INT64 or target_kind == cnp.NPY_INT32)):
-        return None
-    begin(&call, operation, cnp.PyArray_DIM(x, 0), cnp.PyArray_DIM(x, 1))
-    call.reduction = reduction_named(reduction)
-    if call.reduction < 0:
-        return None
-    if normalizer is not None:
-        if type(normalizer) is not float or not 0 < <double>normalizer < INFINITY:
-            return None
-        call.normalizer = normalizer
-    set_plain_layout(&c.x, x, c.classes)
-    c.target = <const char*>cnp.PyArray_DATA(y)
-    c.target_size = 8 if target_kind == cnp.NPY_INT64 else 4
-    try:
-        c.ignore_index = ignore_index
-    except OverflowError:
-        return None
-    if weight is not None:
-        if not cnp.PyArray_CheckExact(weight):
-            return None
-        w = <cnp.ndarray>weight
-        if (cnp.PyArray_TYPE(w) != cnp.NPY_FLOAT64 or cnp.PyArray_NDIM(w) != 1 or cnp.PyArray_DIM(w, 0) != c.classes
-                or not is_plain(w) or not are_weights(<const double*>cnp.PyArray_DATA(w), c.classes)):
-            return None
-        c.options.class_weight = <const double*>cnp.PyArray_DATA(w)
-    set_smoothing(&c.options, smoothing, c.classes)
-    c.options.focal_gamma = gamma
-    if want_grad:
-        grad = plain_result(x, out)
-        if grad is None or (out is not None and (not apart(y, <cnp.ndarray>grad)
-                                                 or (weight is not None and not apart(w, <cnp.ndarray>grad)))):
-            return None
-        set_plain_layout(&c.g, <cnp.ndarray>grad, c.classes)
-    if call.reduction == NONE:
-        row_loss = cnp.PyArray_EMPTY(1, cnp.PyArray_DIMS(x), cnp.PyArray_TYPE(x), 0)
-        c.row_loss = <char*>cnp.PyArray_DATA(<cnp.ndarray>row_loss)
-        c.row_loss_size = <int>cnp.PyArray_ITEMSIZE(x)
-    return loss_of(&call, row_loss, grad, 0)
-
 
 def loss_of_rows(int operation, arguments):
     """A loss, or with a gradient (loss, gradient), on `_arguments.RowArguments`; an int is the row of a target out of range."""
@@ -383,39 +303,6 @@ def inner_dimensions(arrays, int axis):
 
 # ---- activations of rows -------------------------------------------------------------------------------------------------------
 
-def plain_activation_of_rows(int operation, x, out, upstream=None):
-    """`activation_of_rows` along the last axis of plain arrays, with nothing to check; None where anything is unusual."""
-    cdef LossCall call
-    cdef Call* c = &call.rows
-    cdef cnp.ndarray a, row_result
-    cdef int last
-    if not is_plain_scores(x):
-        return None
-    a = <cnp.ndarray>x
-    last = cnp.PyArray_NDIM(a) - 1
-    if last < 0 or cnp.PyArray_SIZE(a) == 0 or (last == 0 and operations[operation].has_losses):
-        return None
-    begin(&call, operation, cnp.PyArray_SIZE(a) // cnp.PyArray_DIM(a, last), cnp.PyArray_DIM(a, last))
-    set_plain_layout(&c.x, a, c.classes)
-    if c.does.has_losses:
-        result = row_result = cnp.PyArray_EMPTY(last, cnp.PyArray_DIMS(a), cnp.PyArray_TYPE(a), 0)
-        c.row_loss = <char*>cnp.PyArray_DATA(row_result)
-        c.row_loss_size = <int>cnp.PyArray_ITEMSIZE(a)
-    else:
-        result = plain_result(a, out)
-        if result is None:
-            return None
-        set_plain_layout(&c.g, <cnp.ndarray>result, c.classes)
-    if upstream is not None:
-        if (not is_plain_scores(upstream) or not same_shape(<cnp.ndarray>upstream, a)
-                or not (upstream is out or apart(<cnp.ndarray>upstream, <cnp.ndarray>result))):
-            return None
-        c.options.probabilities = True
-        set_plain_layout(&c.q, <cnp.ndarray>upstream, c.classes)
-    run_unlocked(run_loss, &call, c.rows * c.classes, 0)
-    return result
-
-
 def activation_of_rows(int operation, cnp.ndarray x, int storage, int axis, cnp.ndarray out, cnp.ndarray row_result,
                        cnp.ndarray upstream=None, int upstream_storage=0):
     """A result for each score into `out`, or for each row into `row_result` (contiguous); `upstream` is a vjp's."""
@@ -456,31 +343,46 @@ cdef void set_plain_operand(Operand* operand, cnp.ndarray a, int storage) noexce
     operand.stride[0] = cnp.PyArray_ITEMSIZE(a)
 
 
-cdef int set_operand(Operand* operand, cnp.ndarray a, int storage, list dims) except -1:
-    """Describe an array along the flat index over the dimensions `dims` of it, outermost first. None: there is none."""
-    cdef Py_ssize_t length, stride
-    if a is None:
-        return 0
+cdef inline void begin_operand(Operand* operand, cnp.ndarray a, int storage) noexcept:
+    """An array whose dimensions are to be added: so far one number."""
     operand.at = <char*>cnp.PyArray_DATA(a)
     operand.storage = storage
-    operand.dims = 0
+    operand.dims = 1
+    operand.shape[0] = 1
+    operand.stride[0] = cnp.PyArray_ITEMSIZE(a)
+
+
+cdef inline void add_dimension(Operand* operand, Py_ssize_t length, Py_ssize_t stride) noexcept:
+    """The next dimension inwards, merged with the one before where they follow one another at one stride."""
+    cdef int last = operand.dims - 1
+    if length == 1:
+        return
+    if operand.shape[last] == 1:  # only that of `begin_operand`
+        operand.shape[last] = length
+        operand.stride[last] = stride
+    elif operand.stride[last] == stride * length:
+        operand.shape[last] *= length
+        operand.stride[last] = stride
+    else:
+        operand.shape[operand.dims] = length
+        operand.stride[operand.dims] = stride
+        operand.dims += 1
+
+
+cdef int set_operand(Operand* operand, cnp.ndarray a, int storage, list dims) except -1:
+    """Describe an array along the flat index over the dimensions `dims` of it, outermost first. None: there is none."""
+    if a is None:
+        return 0
+    begin_operand(operand, a, storage)
     for d in dims:
-        length = cnp.PyArray_DIM(a, d)
-        stride = cnp.PyArray_STRIDE(a, d)
-        if length == 1:
-            continue
-        if operand.dims and operand.stride[operand.dims - 1] == stride * length:
-            operand.shape[operand.dims - 1] *= length
-            operand.stride[operand.dims - 1] = stride
-        else:
-            operand.shape[operand.dims] = length
-            operand.stride[operand.dims] = stride
-            operand.dims += 1
-    if operand.dims == 0:
-        operand.dims = 1
-        operand.shape[0] = 1
-        operand.stride[0] = a.itemsize
+        add_dimension(operand, cnp.PyArray_DIM(a, d), cnp.PyArray_STRIDE(a, d))
     return 0
+
+
+cdef void set_label_smoothing(ScoresCall* s, double label_smoothing) noexcept:
+    s.keep = 1 - label_smoothing
+    s.keep_low = (1 - s.keep) - label_smoothing
+    s.add = label_smoothing / 2
 
 
 cdef object loss_of_scores_call(ScoresCall* s, int reduction, double normalizer, object loss, object grad, int limit):
@@ -495,54 +397,6 @@ cdef object loss_of_scores_call(ScoresCall* s, int reduction, double normalizer,
     return result if grad is None else (result, grad)
 
 
-cdef inline int plain_label_storage(int kind) noexcept:
-    if kind == cnp.NPY_FLOAT32:
-        return STORED_FLOAT32
-    if kind == cnp.NPY_FLOAT64:
-        return STORED_FLOAT64
-    if kind == cnp.NPY_INT64:
-        return STORED_INT64
-    if kind == cnp.NPY_INT32:
-        return STORED_INT32
-    if kind == cnp.NPY_BOOL or kind == cnp.NPY_UINT8:
-        return STORED_UINT8
-    return -1
-
-
-def plain_loss_of_scores(int operation, logits, target, weight, pos_weight, tuple options):
-    """A loss of plain arrays without options; None where anything is unusual, a result without dimensions among it."""
-    cdef ScoresCall s
-    cdef int label_storage, reduce_by
-    cdef cnp.ndarray z, y
-    cdef object loss = None, grad = None
-    label_smoothing, focal_gamma, reduction, normalizer, n_threads, want_grad, grad_output, out = options
-    reduce_by = reduction_named(reduction)
-    if (weight is not None or pos_weight is not None or normalizer is not None or n_threads is not None
-            or grad_output is not None or type(label_smoothing) is not float or label_smoothing != 0.0
-            or type(focal_gamma) is not float or focal_gamma != 0.0
-            or reduce_by < 0 or not is_plain_scores(logits) or not cnp.PyArray_CheckExact(target)
-            or cnp.PyArray_NDIM(<cnp.ndarray>logits) == 0):
-        return None
-    z = <cnp.ndarray>logits
-    y = <cnp.ndarray>target
-    label_storage = plain_label_storage(cnp.PyArray_TYPE(y))
-    if label_storage < 0 or not is_plain(y) or not same_shape(y, z):
-        return None
-    begin_scores(&s, operation, cnp.PyArray_SIZE(z))
-    set_plain_operand(&s.z, z, plain_storage(z))
-    set_plain_operand(&s.y, y, label_storage)
-    if want_grad:
-        grad = plain_result(z, out)
-        if grad is None or (out is not None and not apart(y, <cnp.ndarray>grad)):
-            return None
-        set_plain_operand(&s.out, <cnp.ndarray>grad, plain_storage(z))
-    if reduce_by == NONE:
-        loss = cnp.PyArray_EMPTY(cnp.PyArray_NDIM(z), cnp.PyArray_DIMS(z), cnp.PyArray_TYPE(z), 0)
-        s.loss = <char*>cnp.PyArray_DATA(<cnp.ndarray>loss)
-    result = loss_of_scores_call(&s, reduce_by, 0, loss, grad, 0)
-    return None if s.bad_value.load() else result
-
-
 def loss_of_scores(int operation, arguments):
     """A loss, or with a gradient (loss, gradient), on `_arguments.ScoreArguments`. None: a label or weight cannot be."""
     cdef ScoresCall s
@@ -554,9 +408,7 @@ def loss_of_scores(int operation, arguments):
     set_operand(&s.weight, arguments.weight, arguments.weight_storage, dims)
     set_operand(&s.pos_weight, arguments.pos_weight, arguments.pos_weight_storage, dims)
     set_operand(&s.out, arguments.out, arguments.storage, dims)
-    s.keep = 1 - <double>arguments.label_smoothing
-    s.keep_low = (1 - s.keep) - <double>arguments.label_smoothing
-    s.add = <double>arguments.label_smoothing / 2
+    set_label_smoothing(&s, arguments.label_smoothing)
     s.focal_gamma = arguments.focal_gamma
     if isinstance(arguments.upstream, float):
         s.factor = arguments.upstream
@@ -566,21 +418,6 @@ def loss_of_scores(int operation, arguments):
         s.loss = <char*>cnp.PyArray_DATA(loss)
     result = loss_of_scores_call(&s, arguments.reduction, arguments.normalizer, loss, arguments.out, arguments.n_threads)
     return None if s.bad_value.load() else result
-
-
-def plain_activation_of_scores(int operation, x, out):
-    """`activation_of_scores` of a plain array, with nothing to check; None where anything is unusual."""
-    cdef ScoresCall s
-    if not is_plain_scores(x) or cnp.PyArray_NDIM(<cnp.ndarray>x) == 0:
-        return None
-    result = plain_result(<cnp.ndarray>x, out)
-    if result is None:
-        return None
-    begin_scores(&s, operation, cnp.PyArray_SIZE(<cnp.ndarray>x))
-    set_plain_operand(&s.z, <cnp.ndarray>x, plain_storage(<cnp.ndarray>x))
-    set_plain_operand(&s.out, <cnp.ndarray>result, plain_storage(<cnp.ndarray>x))
-    run_unlocked(run_scores_call, &s, s.count, 0)
-    return result
 
 
 def activation_of_scores(int operation, cnp.ndarray x, int storage, cnp.ndarray out):

@@ -4,7 +4,7 @@
 
 Read this file for the algorithm: `operations` has a line for each operation, and the function that it names has the passes in
 their order. What is included at the end stands above it: long rows in pieces, scores one at a time, and what Python calls.
-Data reaches this module checked (by `_arguments`, or by the short paths of `_entries.pxi`), except what is tested where it is
+Data reaches this module checked (by `_arguments`, or by `_short_paths.pxi`), except what is tested where it is
 read: the range of targets, weights of scores. Nothing below this file knows Python; nothing in it knows an instruction set.
 """
 cimport numpy as cnp
@@ -493,3 +493,4 @@ cdef inline int threads_for(Py_ssize_t numbers, int limit) noexcept nogil:
 include "_long_rows.pxi"
 include "_scores.pxi"
 include "_entries.pxi"
+include "_short_paths.pxi"

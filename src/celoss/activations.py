@@ -54,7 +54,8 @@ def softmax(x: ArrayLike, *, axis: int | tuple[int, ...] | None = -1, out: NDArr
     >>> celoss.softmax(np.zeros((2, 2)), axis=None).tolist()
     [[0.25, 0.25], [0.25, 0.25]]
     """
-    return _of_rows(_SOFTMAX, x, axis, out)
+    result: NDArray[Any] = _kernels.short_activation_of_rows(_of_rows, _SOFTMAX, x, axis, out)
+    return result
 
 
 def log_softmax(x: ArrayLike, *, axis: int | tuple[int, ...] | None = -1, out: NDArray[Any] | None = None) -> NDArray[Any]:
@@ -89,7 +90,8 @@ def log_softmax(x: ArrayLike, *, axis: int | tuple[int, ...] | None = -1, out: N
     >>> celoss.log_softmax(np.array([20.0, 0.0], np.float32))
     array([-2.0611537e-09, -2.0000000e+01], dtype=float32)
     """
-    return _of_rows(_LOG_SOFTMAX, x, axis, out)
+    result: NDArray[Any] = _kernels.short_activation_of_rows(_of_rows, _LOG_SOFTMAX, x, axis, out)
+    return result
 
 
 def logsumexp(x: ArrayLike, *, axis: int | tuple[int, ...] | None = -1, keepdims: bool = False) -> NDArray[Any]:
@@ -128,27 +130,10 @@ def logsumexp(x: ArrayLike, *, axis: int | tuple[int, ...] | None = -1, keepdims
     >>> celoss.logsumexp(np.zeros((2, 3, 4)), axis=(0, 2)).round(3).tolist()
     [2.079, 2.079, 2.079]
     """
-    if type(axis) is int and axis == -1 and not keepdims:
-        result = _kernels.plain_activation_of_rows(_LOGSUMEXP, x, None)
-        if result is not None:
-            return result
-    array, storage = _arguments.as_logits(x, "x")
-    axes = _arguments.as_axes(axis, array.ndim)
-    if len(axes) == 1:
-        rows, number = array, axes[0]
-    else:
-        rows = _arguments.with_axes_as_one(array, axes)
-        number = rows.ndim - 1
-    shape = rows.shape[:number] + rows.shape[number + 1 :]
-    dtype = np.float64 if storage == _arguments.FLOAT64 else np.float32
-    if rows.shape[number]:
-        result = np.empty(shape, dtype)
-        _kernels.activation_of_rows(_LOGSUMEXP, _arguments.as_bits(rows, storage), storage, number, None, result)
-    else:
-        result = np.full(shape, -np.inf, dtype)  # of nothing
     if keepdims:
-        result = np.expand_dims(result, axes)
-    return result if result.ndim else result[()]
+        return _sums(_LOGSUMEXP, x, axis, None, True)
+    result: NDArray[Any] = _kernels.short_activation_of_rows(_sums, _LOGSUMEXP, x, axis, None)
+    return result
 
 
 def softmax_vjp(p: ArrayLike, grad_output: ArrayLike, *, axis: int = -1, out: NDArray[Any] | None = None) -> NDArray[Any]:
@@ -194,7 +179,8 @@ def softmax_vjp(p: ArrayLike, grad_output: ArrayLike, *, axis: int = -1, out: ND
     >>> celoss.softmax_vjp(p, np.array([4.0, 0.0, 0.0])).tolist()
     [0.75, -0.25, -0.5]
     """
-    return _back(_SOFTMAX_VJP, p, "p", grad_output, axis, out)
+    result: NDArray[Any] = _kernels.short_vjp_of_rows(_back, _SOFTMAX_VJP, p, grad_output, axis, out)
+    return result
 
 
 def log_softmax_vjp(log_p: ArrayLike, grad_output: ArrayLike, *, axis: int = -1, out: NDArray[Any] | None = None) -> NDArray[Any]:
@@ -227,7 +213,8 @@ def log_softmax_vjp(log_p: ArrayLike, grad_output: ArrayLike, *, axis: int = -1,
     >>> celoss.log_softmax_vjp(log_p, np.array([-1.0, 0.0, 0.0, 0.0])).tolist()
     [-0.75, 0.25, 0.25, 0.25]
     """
-    return _back(_LOG_SOFTMAX_VJP, log_p, "log_p", grad_output, axis, out)
+    result: NDArray[Any] = _kernels.short_vjp_of_rows(_back, _LOG_SOFTMAX_VJP, log_p, grad_output, axis, out)
+    return result
 
 
 def sigmoid(x: ArrayLike, *, out: NDArray[Any] | None = None) -> NDArray[Any]:
@@ -260,7 +247,8 @@ def sigmoid(x: ArrayLike, *, out: NDArray[Any] | None = None) -> NDArray[Any]:
     >>> celoss.sigmoid(np.array([-np.inf, 0.0, np.inf])).tolist()
     [0.0, 0.5, 1.0]
     """
-    return _of_scores(_SIGMOID, x, out)
+    result: NDArray[Any] = _kernels.short_activation_of_scores(_of_scores, _SIGMOID, x, out)
+    return result
 
 
 def log_sigmoid(x: ArrayLike, *, out: NDArray[Any] | None = None) -> NDArray[Any]:
@@ -291,14 +279,12 @@ def log_sigmoid(x: ArrayLike, *, out: NDArray[Any] | None = None) -> NDArray[Any
     >>> celoss.log_sigmoid(np.array([40.0, -40.0])).tolist()
     [-4.248354255291589e-18, -40.0]
     """
-    return _of_scores(_LOG_SIGMOID, x, out)
+    result: NDArray[Any] = _kernels.short_activation_of_scores(_of_scores, _LOG_SIGMOID, x, out)
+    return result
 
 
 def _of_rows(operation: Operation, x: ArrayLike, axis: int | tuple[int, ...] | None, out: NDArray[Any] | None) -> NDArray[Any]:
-    if type(axis) is int and axis == -1:
-        result = _kernels.plain_activation_of_rows(operation, x, out)
-        if result is not None:
-            return result
+    """The general path of `short_activation_of_rows`."""
     array, storage, result = _arguments.activation_arguments(x, out)
     axes = _arguments.as_axes(axis, array.ndim)
     if len(axes) == 1:
@@ -307,6 +293,29 @@ def _of_rows(operation: Operation, x: ArrayLike, axis: int | tuple[int, ...] | N
     else:
         _of_several_axes(operation, array, storage, axes, result)
     return result if result.ndim or out is not None else result[()]
+
+
+def _sums(
+    operation: Operation, x: ArrayLike, axis: int | tuple[int, ...] | None, out: None, keepdims: bool = False
+) -> NDArray[Any]:
+    """The general path of `short_activation_of_rows`, for what has a number for each row."""
+    array, storage = _arguments.as_logits(x, "x")
+    axes = _arguments.as_axes(axis, array.ndim)
+    if len(axes) == 1:
+        rows, number = array, axes[0]
+    else:
+        rows = _arguments.with_axes_as_one(array, axes)
+        number = rows.ndim - 1
+    shape = rows.shape[:number] + rows.shape[number + 1 :]
+    dtype = np.float64 if storage == _arguments.FLOAT64 else np.float32
+    if rows.shape[number]:
+        result = np.empty(shape, dtype)
+        _kernels.activation_of_rows(operation, _arguments.as_bits(rows, storage), storage, number, None, result)
+    else:
+        result = np.full(shape, -np.inf, dtype)  # of nothing
+    if keepdims:
+        result = np.expand_dims(result, axes)
+    return result if result.ndim else result[()]
 
 
 def _of_several_axes(
@@ -322,22 +331,16 @@ def _of_several_axes(
 
 
 def _of_scores(operation: ScoreOperation, x: ArrayLike, out: NDArray[Any] | None) -> NDArray[Any]:
-    result = _kernels.plain_activation_of_scores(operation, x, out)
-    if result is not None:
-        return result
+    """The general path of `short_activation_of_scores`."""
     array, storage, result = _arguments.activation_arguments(x, out)
     bits, result_bits = _arguments.as_bits(array, storage), _arguments.as_bits(result, storage)
     _kernels.activation_of_scores(operation, bits, storage, result_bits)
     return result if result.ndim or out is not None else result[()]
 
 
-def _back(
-    operation: Operation, x: ArrayLike, name: str, grad_output: ArrayLike, axis: int, out: NDArray[Any] | None
-) -> NDArray[Any]:
-    if type(axis) is int and axis == -1:
-        result = _kernels.plain_activation_of_rows(operation, x, out, grad_output)
-        if result is not None:
-            return result
+def _back(operation: Operation, x: ArrayLike, grad_output: ArrayLike, axis: int, out: NDArray[Any] | None) -> NDArray[Any]:
+    """The general path of `short_vjp_of_rows`."""
+    name = "p" if operation == _SOFTMAX_VJP else "log_p"
     array, storage, result = _arguments.activation_arguments(x, out, name)
     number = _arguments.as_axis(axis, array.ndim, name)
     upstream, upstream_storage = _arguments.upstream_of_each(grad_output, array, name, out)

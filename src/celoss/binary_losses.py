@@ -97,8 +97,8 @@ def binary_cross_entropy(
     >>> celoss.binary_cross_entropy(np.array([40.0]), np.array([1]))
     4.248354255291589e-18
     """
-    loss: float | NDArray[Any] = _loss_of_scores(
-        _CROSS_ENTROPY, logits, target, weight, pos_weight,
+    loss: float | NDArray[Any] = _kernels.short_loss_of_scores(
+        _loss_of_scores, _CROSS_ENTROPY, logits, target, weight, pos_weight,
         (label_smoothing, focal_gamma, reduction, normalizer, n_threads, False, None, None),
     )  # fmt: skip
     return loss
@@ -160,8 +160,8 @@ def binary_cross_entropy_with_grad(
     >>> round(loss, 4), grad.round(4).tolist()
     (1.41, [-0.25, 0.4404])
     """
-    pair: tuple[float | NDArray[Any], NDArray[Any]] = _loss_of_scores(
-        _CROSS_ENTROPY, logits, target, weight, pos_weight,
+    pair: tuple[float | NDArray[Any], NDArray[Any]] = _kernels.short_loss_of_scores(
+        _loss_of_scores, _CROSS_ENTROPY, logits, target, weight, pos_weight,
         (label_smoothing, focal_gamma, reduction, normalizer, n_threads, True, grad_output, out),
     )  # fmt: skip
     return pair
@@ -200,8 +200,8 @@ def binary_brier_score(
     >>> celoss.binary_brier_score(np.array([0.0, 0.0]), np.array([1, 0]))
     0.25
     """
-    loss: float | NDArray[Any] = _loss_of_scores(
-        _BRIER, logits, target, weight, None,
+    loss: float | NDArray[Any] = _kernels.short_loss_of_scores(
+        _loss_of_scores, _BRIER, logits, target, weight, None,
         (0.0, 0.0, reduction, normalizer, n_threads, False, None, None),
     )  # fmt: skip
     return loss
@@ -251,8 +251,8 @@ def binary_brier_score_with_grad(
     >>> celoss.binary_brier_score_with_grad(np.array([0.0]), np.array([1]))
     (0.25, array([-0.25]))
     """
-    pair: tuple[float | NDArray[Any], NDArray[Any]] = _loss_of_scores(
-        _BRIER, logits, target, weight, None,
+    pair: tuple[float | NDArray[Any], NDArray[Any]] = _kernels.short_loss_of_scores(
+        _loss_of_scores, _BRIER, logits, target, weight, None,
         (0.0, 0.0, reduction, normalizer, n_threads, True, grad_output, out),
     )  # fmt: skip
     return pair
@@ -293,8 +293,8 @@ def binary_zero_one_loss(
     >>> celoss.binary_zero_one_loss(np.array([1.0, -1.0, 2.0, 3.0]), np.array([1, 0, 0, 1]))
     0.25
     """
-    loss: float | NDArray[Any] = _loss_of_scores(
-        _ZERO_ONE, logits, target, weight, None,
+    loss: float | NDArray[Any] = _kernels.short_loss_of_scores(
+        _loss_of_scores, _ZERO_ONE, logits, target, weight, None,
         (0.0, 0.0, reduction, normalizer, n_threads, False, None, None),
     )  # fmt: skip
     return loss
@@ -308,18 +308,14 @@ def _loss_of_scores(
     pos_weight: ArrayLike | None,
     options: tuple[Any, ...],
 ) -> Any:
-    """The loss, or with a gradient (loss, gradient). `options`: those of `_arguments.score_arguments`, in its order."""
-    result = _kernels.plain_loss_of_scores(operation, logits, target, weight, pos_weight, options)
+    """The general path of `short_loss_of_scores`: what is unusual, or wrong."""
+    arguments, grad = _arguments.score_arguments(logits, target, weight, pos_weight, *options)
+    result = _kernels.loss_of_scores(operation, arguments)
     if result is None:
-        arguments, grad = _arguments.score_arguments(logits, target, weight, pos_weight, *options)
-        result = _kernels.loss_of_scores(operation, arguments)
-        if result is None:
-            raise _arguments.bad_score_value(target, weight, pos_weight)
-        if grad is not None:
-            result = result[0], grad
-        if arguments.logits.ndim == 0:
-            result = _of_one_score(result, options[-1])
-    return result
+        raise _arguments.bad_score_value(target, weight, pos_weight)
+    if grad is not None:
+        result = result[0], grad
+    return _of_one_score(result, options[-1]) if arguments.logits.ndim == 0 else result
 
 
 def _of_one_score(result: Any, out: NDArray[Any] | None) -> Any:

@@ -125,8 +125,8 @@ def cross_entropy(
     >>> float(celoss.cross_entropy([0.0, 0.0], 1))
     0.6931471805599453
     """
-    loss: float | NDArray[Any] = _loss_of_rows(
-        _CROSS_ENTROPY, logits, target, axis, ignore_index,
+    loss: float | NDArray[Any] = _kernels.short_loss_of_rows(
+        _loss_of_rows, _CROSS_ENTROPY, logits, target, axis, ignore_index,
         (weight, sample_weight, label_smoothing, focal_gamma, reduction, normalizer, n_threads, False, None, None),
     )  # fmt: skip
     return loss
@@ -192,8 +192,8 @@ def cross_entropy_with_grad(
     >>> round(loss, 4), grad.round(4).tolist()
     (0.4076, [[-0.3348, 0.2447, 0.09]])
     """
-    pair: tuple[float | NDArray[Any], NDArray[Any]] = _loss_of_rows(
-        _CROSS_ENTROPY, logits, target, axis, ignore_index,
+    pair: tuple[float | NDArray[Any], NDArray[Any]] = _kernels.short_loss_of_rows(
+        _loss_of_rows, _CROSS_ENTROPY, logits, target, axis, ignore_index,
         (weight, sample_weight, label_smoothing, focal_gamma, reduction, normalizer, n_threads, True, grad_output, out),
     )  # fmt: skip
     return pair
@@ -249,8 +249,8 @@ def brier_score(
     >>> round(celoss.brier_score(np.log([[0.3, 0.3, 0.4]]), [2]), 6)
     0.54
     """
-    loss: float | NDArray[Any] = _loss_of_rows(
-        _BRIER, logits, target, axis, ignore_index,
+    loss: float | NDArray[Any] = _kernels.short_loss_of_rows(
+        _loss_of_rows, _BRIER, logits, target, axis, ignore_index,
         (weight, sample_weight, label_smoothing, 0.0, reduction, normalizer, n_threads, False, None, None),
     )  # fmt: skip
     return loss
@@ -305,8 +305,8 @@ def brier_score_with_grad(
     >>> round(loss, 4), grad.round(4).tolist()
     (0.1801, [[-0.2396, 0.1955, 0.0441]])
     """
-    pair: tuple[float | NDArray[Any], NDArray[Any]] = _loss_of_rows(
-        _BRIER, logits, target, axis, ignore_index,
+    pair: tuple[float | NDArray[Any], NDArray[Any]] = _kernels.short_loss_of_rows(
+        _loss_of_rows, _BRIER, logits, target, axis, ignore_index,
         (weight, sample_weight, label_smoothing, 0.0, reduction, normalizer, n_threads, True, grad_output, out),
     )  # fmt: skip
     return pair
@@ -351,8 +351,8 @@ def zero_one_loss(
     >>> celoss.zero_one_loss(np.array([[2.0, 1.0], [0.0, 3.0]]), [0, 0])
     0.5
     """
-    loss: float | NDArray[Any] = _loss_of_rows(
-        _ZERO_ONE, logits, target, axis, ignore_index,
+    loss: float | NDArray[Any] = _kernels.short_loss_of_rows(
+        _loss_of_rows, _ZERO_ONE, logits, target, axis, ignore_index,
         (None, sample_weight, 0.0, 0.0, reduction, normalizer, n_threads, False, None, None),
     )  # fmt: skip
     return loss
@@ -361,17 +361,13 @@ def zero_one_loss(
 def _loss_of_rows(
     operation: Operation, logits: ArrayLike, target: ArrayLike, axis: int, ignore_index: int, options: tuple[Any, ...]
 ) -> Any:
-    """The loss, or with a gradient (loss, gradient). `options`: those of `_arguments.row_arguments`, in its order."""
-    result, weight = _kernels.plain_loss_of_rows(operation, logits, target, axis, ignore_index, options), None
-    if result is None:
-        arguments, grad = _arguments.row_arguments(operation, logits, target, axis, ignore_index, *options)
-        result = _kernels.loss_of_rows(operation, arguments)
-        logits, axis, weight = arguments.logits, arguments.axis, arguments.sample_weight
-        if type(result) is not int:
-            loss = result if grad is None else result[0]
-            if arguments.row_loss is not None and arguments.row_loss.ndim == 0:
-                loss = loss[()]  # of one row: a NumPy scalar, and no array without dimensions
-            result = loss if grad is None else (loss, grad)
+    """The general path of `short_loss_of_rows`: what is unusual, or wrong."""
+    arguments, grad = _arguments.row_arguments(operation, logits, target, axis, ignore_index, *options)
+    result = _kernels.loss_of_rows(operation, arguments)
     if type(result) is int:
-        raise _arguments.out_of_range(target, logits.shape[axis], ignore_index, result, weight)  # type: ignore[union-attr]
-    return result
+        classes = arguments.logits.shape[arguments.axis]
+        raise _arguments.out_of_range(target, classes, ignore_index, result, arguments.sample_weight)
+    loss = result if grad is None else result[0]
+    if arguments.row_loss is not None and arguments.row_loss.ndim == 0:
+        loss = loss[()]  # of one row: a NumPy scalar, and no array without dimensions
+    return loss if grad is None else (loss, grad)

@@ -36,6 +36,7 @@ SUMS = "src/simd/sums.hpp"
 POOL = "src/threads/pool.cpp"
 KERNELS = "src/celoss/_kernels.pyx"
 ENTRIES = "src/celoss/_entries.pxi"
+SHORT = "src/celoss/_short_paths.pxi"
 LONG = "src/celoss/_long_rows.pxi"
 SCORES = "src/celoss/_scores.pxi"
 ARGUMENTS = "src/celoss/_arguments.py"
@@ -169,8 +170,8 @@ FAULTS = [
         "* (no - yes) *", "* (yes - no) *", "test_focal",
     ),
     Fault(
-        "focal: smoothing beside it is not refused on the short path", ENTRIES,
-        " or (smoothing > 0 and gamma > 0)", "", "test_focal",
+        "focal: smoothing beside it is not refused on the short path", SHORT,
+        " and not (smoothing[0] > 0 and gamma[0] > 0)", "", "test_focal",
     ),
     # ---- targets and blends ------------------------------------------------------------------------------------------
     Fault(
@@ -482,8 +483,8 @@ FAULTS = [
         "set_thread_limit(min(number, MOST_THREADS))", "set_thread_limit(number)", "test_threads::test_set_num_threads",
     ),
     Fault(
-        "threads: any number of them is started for a call", ARGUMENTS,
-        "MOST_THREADS = 1024", "MOST_THREADS = 10**9", "test_processes::test_threads_of_one_call_are_bounded",
+        "threads: any number of them is started for a call", ENTRIES,
+        "THREADS_OF_A_CALL = 1024", "THREADS_OF_A_CALL = 1000000000", "test_processes::test_threads_of_one_call_are_bounded",
     ),
     # ---- the order of the passes -------------------------------------------------------------------------------------
     Fault(
@@ -773,36 +774,75 @@ FAULTS = [
         "    elif not array.dtype.isnative:\n        array = array.view(array.dtype.newbyteorder(\"=\"))\n    storage",
         "test_layouts",
     ),
-    # ---- short path, criteria ----------------------------------------------------------------------------------------
+    # ---- short paths, criteria ---------------------------------------------------------------------------------------
     Fault(
-        "short path: it is taken with sample weights", ENTRIES,
-        "if (sample_weight is not None or n_threads", "if (n_threads", "test_options",
+        "short path: the sample weights are forgotten", SHORT,
+        "c.options.sample_weight = <const double*>", "keep = <const double*>", "test_options",
     ),
     Fault(
-        "short path: the normalizer is forgotten", ENTRIES,
-        "call.normalizer = normalizer", "call.normalizer = 0", "test_options",
+        "short path: the normalizer is forgotten", SHORT,
+        "call.reduction < 0 or not is_normalizer(normalizer, &call.normalizer)", "call.reduction < 0", "test_options",
     ),
     Fault(
-        "short path: the smoothing is forgotten", ENTRIES,
+        "short path: the smoothing is forgotten", SHORT,
         "set_smoothing(&c.options, smoothing, c.classes)", "set_smoothing(&c.options, 0, c.classes)", "test_options",
     ),
     Fault(
-        "short path: an out that overlaps the weights is let through", ENTRIES,
-        "weight is not None and not apart(w,", "False and not apart(w,", "test_errors",
+        "short path: an out that overlaps the weights is let through", SHORT,
+        "grad, target) and is_clear_of(<cnp.ndarray>grad, weight)\n                and is_clear_of(<cnp.ndarray>grad, sample",
+        "grad, target)\n                and is_clear_of(<cnp.ndarray>grad, sample", "test_errors",
     ),
     Fault(
-        "short path: weights that are none are let through", ENTRIES,
-        "if not 0 <= weight[i] < INFINITY:", "if False:", "test_errors",
+        "short path: an out that overlaps strided labels is let through", SHORT,
+        "            or (cnp.PyArray_IS_C_CONTIGUOUS(<cnp.ndarray>given) and apart(out, <cnp.ndarray>given)))",
+        "            or not cnp.PyArray_IS_C_CONTIGUOUS(<cnp.ndarray>given) or apart(out, <cnp.ndarray>given))", "test_errors",
     ),
     Fault(
-        "short path: it is taken whatever the axis", ENTRIES,
-        "or type(axis) is not int or axis != -1 or type(label", "or type(label", "test_layouts",
+        "short path: weights that are none are let through", SHORT,
+        "if not (least <= weight[i] < INFINITY and weight[i] > -INFINITY):", "if False:", "test_errors",
+    ),
+    Fault(
+        "short path: weights of classes may be negative", SHORT,
+        "class_weight), c.classes, 0)", "class_weight), c.classes, -INFINITY)", "test_errors",
+    ),
+    Fault(
+        "short path: it is taken whatever the axis", SHORT,
+        "type(axis) is int and (axis == -1 or axis == ndim - 1)", "type(axis) is int", "test_layouts",
+    ),
+    Fault(
+        "short path: unsigned integers beyond int64 become negative", SHORT,
+        "            if at[i] < 0:", "            if False:", "test_short_paths",
+    ),
+    Fault(
+        "short path: ignore_index beside probabilities is let through", SHORT,
+        " or c.ignore_index != IGNORED_BY_DEFAULT", "", "test_short_paths",
+    ),
+    Fault(
+        "short path: a target out of range is returned as a loss", SHORT,
+        "return None if type(result) is int else result", "return result", "test_errors",
+    ),
+    Fault(
+        "short path: the upstream gradient of scores is forgotten", SHORT,
+        "set_plain_operand(&s.upstream, <cnp.ndarray>upstream, STORED_FLOAT64)", "pass", "test_short_paths",
+    ),
+    Fault(
+        "short path: a weight for each row of scores is read along the columns", SHORT,
+        "add_dimension(operand, cnp.PyArray_DIM(like, d), 0)",
+        "add_dimension(operand, cnp.PyArray_DIM(like, d), cnp.PyArray_ITEMSIZE(a))", "test_short_paths",
+    ),
+    Fault(
+        "short path: lists go on to the general path", SHORT,
+        "array_of_list(value) if is_list(value) else None", "None", "test_short_paths",
+    ),
+    Fault(
+        "short path: the gradient of a vjp may be missing", SHORT,
+        "if (not is_plain_scores(gradient) or not same_shape", "if (not same_shape", "test_errors",
     ),
     Fault(
         "losses: any failure in the kernel is tried a second time", LOSSES,
-        "        result = _kernels.loss_of_rows(operation, arguments)\n",
-        "        try:\n            result = _kernels.loss_of_rows(operation, arguments)\n"
-        "        except:\n            result = _kernels.loss_of_rows(operation, arguments)\n",
+        "    result = _kernels.loss_of_rows(operation, arguments)\n",
+        "    try:\n        result = _kernels.loss_of_rows(operation, arguments)\n"
+        "    except:\n        result = _kernels.loss_of_rows(operation, arguments)\n",
         "test_processes::test_keyboard_interrupt_during_a_call",
     ),
     Fault(
