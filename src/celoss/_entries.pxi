@@ -1,5 +1,5 @@
 # Everything that Python calls: each entry looks at its arguments, fills a call, and runs it. Included by _kernels.pyx, whose
-# names it uses, and those of _long_rows.pxi and _scores.pxi.
+# names it uses, and those of _long_rows.pxi, _scores.pxi and _results.pxi.
 #
 # There are two ways in. The `plain_...` are the short paths of the usual calls: they look at the arguments themselves (Python
 # would take 20 times as long), allocate, and return None where anything is unusual. The others are the general paths, on
@@ -180,7 +180,7 @@ cdef inline object plain_result(cnp.ndarray x, object out):
     """The array for a result like the plain array x: a fresh one, or `out` where it fits without a closer look; else None."""
     cdef cnp.ndarray g
     if out is None:
-        return cnp.PyArray_EMPTY(cnp.PyArray_NDIM(x), cnp.PyArray_DIMS(x), cnp.PyArray_TYPE(x), 0)
+        return result_like(x, cnp.PyArray_NDIM(x))
     if not cnp.PyArray_CheckExact(out):
         return None
     g = <cnp.ndarray>out
@@ -278,7 +278,7 @@ def plain_loss_of_rows(int operation, logits, target, axis, ignore_index, tuple 
             return None
         set_plain_layout(&c.g, <cnp.ndarray>grad, c.classes)
     if call.reduction == NONE:
-        row_loss = cnp.PyArray_EMPTY(1, cnp.PyArray_DIMS(x), cnp.PyArray_TYPE(x), 0)
+        row_loss = result_like(x, 1)
         c.row_loss = <char*>cnp.PyArray_DATA(<cnp.ndarray>row_loss)
         c.row_loss_size = <int>cnp.PyArray_ITEMSIZE(x)
     return loss_of(&call, row_loss, grad, 0)
@@ -398,7 +398,7 @@ def plain_activation_of_rows(int operation, x, out, upstream=None):
     begin(&call, operation, cnp.PyArray_SIZE(a) // cnp.PyArray_DIM(a, last), cnp.PyArray_DIM(a, last))
     set_plain_layout(&c.x, a, c.classes)
     if c.does.has_losses:
-        result = row_result = cnp.PyArray_EMPTY(last, cnp.PyArray_DIMS(a), cnp.PyArray_TYPE(a), 0)
+        result = row_result = result_like(a, last)
         c.row_loss = <char*>cnp.PyArray_DATA(row_result)
         c.row_loss_size = <int>cnp.PyArray_ITEMSIZE(a)
     else:
@@ -537,7 +537,7 @@ def plain_loss_of_scores(int operation, logits, target, weight, pos_weight, tupl
             return None
         set_plain_operand(&s.out, <cnp.ndarray>grad, plain_storage(z))
     if reduce_by == NONE:
-        loss = cnp.PyArray_EMPTY(cnp.PyArray_NDIM(z), cnp.PyArray_DIMS(z), cnp.PyArray_TYPE(z), 0)
+        loss = result_like(z, cnp.PyArray_NDIM(z))
         s.loss = <char*>cnp.PyArray_DATA(<cnp.ndarray>loss)
     result = loss_of_scores_call(&s, reduce_by, 0, loss, grad, 0)
     return None if s.bad_value.load() else result
