@@ -1,5 +1,6 @@
 """The compiled code under the sanitizers, without an interpreter: the kernels (_kernels.pyx as Cython translates it, src/simd)
-under Address- and UndefinedBehaviorSanitizer, src/threads under ThreadSanitizer, each driven by a program in tests/native.
+under Address- and UndefinedBehaviorSanitizer, src/threads and src/memory under ThreadSanitizer, each driven by a program in
+tests/native.
 
 The ordinary run takes the level that runs everywhere, not optimised; all levels, as they are built, are the slow edition:
 python -m pytest -m slow tests/test_sanitizers.py
@@ -110,3 +111,9 @@ def test_thread_pool(tmp_path):
     sources = [(NATIVE / "pool_driver.cpp", []), (ROOT / "src/threads/pool.cpp", [])]
     driver = build(tmp_path, sources, "thread", "-O1", "-Wall", "-Wextra")
     assert run(driver, "300").split() == ["pool", "14400"]
+
+
+def test_kept_blocks(tmp_path):
+    sources = [(NATIVE / "kept_driver.cpp", []), (ROOT / "src/memory/kept.cpp", [])]
+    driver = build(tmp_path, sources, "thread", "-O1", "-Wall", "-Wextra")
+    assert run(driver, "500").split() == ["kept", "4000"]

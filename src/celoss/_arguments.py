@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from celoss._kernels import IGNORE_INDEX, MOST_THREADS, STORAGES, Operation, Reduction
+from celoss._kernels import IGNORE_INDEX, MOST_THREADS, STORAGES, Operation, Reduction, empty_result
 from celoss._remedies import (
     as_integers,
     described,
@@ -527,8 +527,8 @@ def row_arguments(
     grad = None
     if want_grad:
         others = {"target": target, "weight": weight, "sample_weight": sample_weight, "grad_output": grad_output}
-        grad = np.empty(x.shape, x.dtype) if out is None else as_out(out, x, given, others)
-    row_loss = np.empty(rows, np.float64 if storage == FLOAT64 else np.float32) if reduction == Reduction.NONE else None
+        grad = empty_result(x.shape, x.dtype) if out is None else as_out(out, x, given, others)
+    row_loss = empty_result(rows, np.float64 if storage == FLOAT64 else np.float32) if reduction == Reduction.NONE else None
     arguments = RowArguments(
         logits=as_bits(x, storage),
         storage=storage,
@@ -555,7 +555,7 @@ def activation_arguments(x: Any, out: Any, name: str = "x") -> tuple[Array, int,
     """Scores, their storage, and the array for a result of their shape in the user's dtype."""
     given = as_array(x, name)
     array, storage = as_logits(given, name)
-    return array, storage, np.empty(array.shape, array.dtype) if out is None else as_out(out, array, given, {}, name)
+    return array, storage, empty_result(array.shape, array.dtype) if out is None else as_out(out, array, given, {}, name)
 
 
 def upstream_of_each(grad_output: Any, like: Array, name: str, out: Any) -> tuple[Array, int]:
@@ -685,8 +685,8 @@ def score_arguments(
     grad = None
     if want_grad:
         others = {"target": target, "weight": weight, "pos_weight": pos_weight, "grad_output": grad_output}
-        grad = np.empty(z.shape, z.dtype) if out is None else as_out(out, z, given, others)
-    losses = np.empty(z.shape, np.float64 if storage == FLOAT64 else np.float32) if code == Reduction.NONE else None
+        grad = empty_result(z.shape, z.dtype) if out is None else as_out(out, z, given, others)
+    losses = empty_result(z.shape, np.float64 if storage == FLOAT64 else np.float32) if code == Reduction.NONE else None
     weights, weight_storage = as_score_weight(weight, z.shape, "weight")
     positive, positive_storage = as_score_weight(pos_weight, z.shape, "pos_weight")
     arguments = ScoreArguments(

@@ -101,6 +101,22 @@ def default_num_threads() -> int:
     return max(1, min(allowed, math.ceil(_cgroup_quota()) if _cgroup_quota() < math.inf else allowed))
 
 
+def default_kept_bytes() -> int:
+    """How much memory of freed results is kept: an eighth of the machine's. 0 by ``CELOSS_KEEP_RESULTS=0``, and on Windows."""
+    asked = os.environ.get("CELOSS_KEEP_RESULTS", "").strip()
+    if asked not in ("", "0", "1"):
+        raise ImportError(f"CELOSS_KEEP_RESULTS={asked!r} is neither 0 nor 1")
+    if asked == "0" or "SC_PHYS_PAGES" not in getattr(os, "sysconf_names", ()):
+        return 0
+    return max(0, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 8)
+
+
+def kept_results() -> str:
+    """How much memory of freed results is kept, and how much may be."""
+    most = _kernels.most_kept_bytes()
+    return f"{_kernels.kept_bytes() >> 20} MiB of at most {most >> 20} MiB" if most else "off"
+
+
 def build_config() -> dict[str, Any]:
     """What `show_config` prints, as a dict."""
     levels = _kernels.levels()
@@ -113,11 +129,12 @@ def build_config() -> dict[str, Any]:
         "levels_runnable": [name for name, runs in levels if runs],
         "level": _kernels.level(),
         "threads": get_num_threads(),
+        "kept_results": kept_results(),
     }
 
 
 def show_config() -> None:
-    """Print versions, compiler, instruction-set levels and threads: the first lines of a report about celoss.
+    """Print versions, compiler, instruction-set levels, threads and memory: the first lines of a report about celoss.
 
     Examples
     --------
@@ -130,3 +147,4 @@ def show_config() -> None:
 
 
 _kernels.set_thread_limit(default_num_threads())
+_kernels.keep_results(default_kept_bytes(), os.environ.get("NUMPY_MADVISE_HUGEPAGE") != "0")

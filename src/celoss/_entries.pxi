@@ -1,5 +1,6 @@
 # The general paths: what Python calls with arguments that `_arguments` has checked. Each fills a call and runs it. Included by
-# _kernels.pyx, whose names it uses, and those of _long_rows.pxi and _scores.pxi. The usual calls come by _short_paths.pxi.
+# _kernels.pyx, whose names it uses, and those of _long_rows.pxi, _scores.pxi and _results.pxi. The usual calls come by
+# _short_paths.pxi.
 
 cpdef enum Reduction:
     NONE = 0
@@ -181,7 +182,7 @@ cdef inline object plain_result(cnp.ndarray x, object out):
     """The array for a result like the plain array x: a fresh one, or `out` where it fits without a closer look; else None."""
     cdef cnp.ndarray g
     if out is None:
-        return cnp.PyArray_EMPTY(cnp.PyArray_NDIM(x), cnp.PyArray_DIMS(x), cnp.PyArray_TYPE(x), 0)
+        return result_like(x, cnp.PyArray_NDIM(x))
     if not cnp.PyArray_CheckExact(out):
         return None
     g = <cnp.ndarray>out

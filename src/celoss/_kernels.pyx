@@ -8,12 +8,17 @@ Data reaches this module checked (by `_arguments`, or by `_short_paths.pxi`), ex
 read: the range of targets, weights of scores. Nothing below this file knows Python; nothing in it knows an instruction set.
 """
 cimport numpy as cnp
+from cpython.pycapsule cimport PyCapsule_New
 from libc.math cimport INFINITY, NAN
-from libc.stdint cimport int32_t, int64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy, memset, strcpy
 from libcpp.atomic cimport atomic
 
+from celoss._kept cimport (
+    celoss_keep_blocks, celoss_kept_bytes, celoss_kept_calloc, celoss_kept_free, celoss_kept_malloc, celoss_kept_realloc,
+    celoss_most_kept_bytes,
+)
 from celoss._pool cimport PoolWork, celoss_pool_helpers, celoss_pool_run
 from celoss._simd cimport (
     CELOSS_BLOCK_ROWS, CELOSS_LANE_GROUP, SEEN_IGNORED, SEEN_KEPT, SEEN_OUT_OF_RANGE, STORED_BFLOAT16, STORED_FLOAT16,
@@ -492,5 +497,6 @@ cdef inline int threads_for(Py_ssize_t numbers, int limit) noexcept nogil:
 
 include "_long_rows.pxi"
 include "_scores.pxi"
+include "_results.pxi"
 include "_entries.pxi"
 include "_short_paths.pxi"

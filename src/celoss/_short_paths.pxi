@@ -278,7 +278,7 @@ cdef object usual_loss_of_rows(int operation, object logits, object target, obje
             return None
         set_plain_layout(&c.g, <cnp.ndarray>grad, c.classes)
     if call.reduction == NONE:
-        row_loss = cnp.PyArray_EMPTY(ndim, cnp.PyArray_DIMS(x), cnp.PyArray_TYPE(x), 0)
+        row_loss = result_like(x, ndim)
         c.row_loss = <char*>cnp.PyArray_DATA(<cnp.ndarray>row_loss)
         c.row_loss_size = <int>cnp.PyArray_ITEMSIZE(x)
     result = loss_of(&call, row_loss, grad, limit)
@@ -310,7 +310,7 @@ cdef object usual_activation_of_rows(int operation, object x, object upstream, b
     begin(&call, operation, cnp.PyArray_SIZE(a) // cnp.PyArray_DIM(a, last), cnp.PyArray_DIM(a, last))
     set_plain_layout(&c.x, a, c.classes)
     if c.does.has_losses:
-        result = row_result = cnp.PyArray_EMPTY(last, cnp.PyArray_DIMS(a), cnp.PyArray_TYPE(a), 0)
+        result = row_result = result_like(a, last)
         c.row_loss = <char*>cnp.PyArray_DATA(row_result)
         c.row_loss_size = <int>cnp.PyArray_ITEMSIZE(a)
     else:
@@ -430,7 +430,7 @@ cdef object usual_loss_of_scores(int operation, object logits, object target, ob
             return None
         set_plain_operand(&s.out, <cnp.ndarray>grad, plain_storage(z))
     if reduce_by == NONE:
-        loss = cnp.PyArray_EMPTY(cnp.PyArray_NDIM(z), cnp.PyArray_DIMS(z), cnp.PyArray_TYPE(z), 0)
+        loss = result_like(z, cnp.PyArray_NDIM(z))
         s.loss = <char*>cnp.PyArray_DATA(<cnp.ndarray>loss)
     result = loss_of_scores_call(&s, reduce_by, divisor, loss, grad, limit)
     return None if s.bad_value.load() else result

@@ -309,7 +309,7 @@ def _sums(
     shape = rows.shape[:number] + rows.shape[number + 1 :]
     dtype = np.float64 if storage == _arguments.FLOAT64 else np.float32
     if rows.shape[number]:
-        result = np.empty(shape, dtype)
+        result = _kernels.empty_result(shape, dtype)
         _kernels.activation_of_rows(operation, _arguments.as_bits(rows, storage), storage, number, None, result)
     else:
         result = np.full(shape, -np.inf, dtype)  # of nothing

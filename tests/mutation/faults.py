@@ -34,11 +34,13 @@ BINARY = "src/simd/scores.hpp"
 PIECES = "src/simd/pieces.hpp"
 SUMS = "src/simd/sums.hpp"
 POOL = "src/threads/pool.cpp"
+KEPT = "src/memory/kept.cpp"
 KERNELS = "src/celoss/_kernels.pyx"
 ENTRIES = "src/celoss/_entries.pxi"
 SHORT = "src/celoss/_short_paths.pxi"
 LONG = "src/celoss/_long_rows.pxi"
 SCORES = "src/celoss/_scores.pxi"
+RESULTS = "src/celoss/_results.pxi"
 ARGUMENTS = "src/celoss/_arguments.py"
 CONFIG = "src/celoss/_config.py"
 LOSSES = "src/celoss/losses.py"
@@ -837,6 +839,64 @@ FAULTS = [
     Fault(
         "short path: the gradient of a vjp may be missing", SHORT,
         "if (not is_plain_scores(gradient) or not same_shape", "if (not same_shape", "test_errors",
+    ),
+    # ---- results in kept blocks --------------------------------------------------------------------------------------
+    Fault(
+        "kept: a block that is taken can be taken again", KEPT,
+        "found = kept.remove(best);", "found = kept.blocks[best];", "test_kept",
+    ),
+    Fault(
+        "kept: no lock around the taking of a block", KEPT,
+        "std::lock_guard<std::mutex> lock(kept.mutex);\n        int best", "int best", "test_sanitizers::test_kept_blocks",
+    ),
+    Fault(
+        "kept: a block serves a tenth of its size", KEPT,
+        "size / 2 <= bytes && ", "size / 10 <= bytes && ", "test_kept",
+    ),
+    Fault(
+        "kept: the system may not take what is kept", KEPT,
+        "    leave_to_system(block);  // before another thread can have it\n", "", "test_kept",
+    ),
+    Fault(
+        "kept: the bytes are not bounded", KEPT,
+        "    kept.remove_beyond(kept.most_bytes - block.bytes, &leaving);\n", "", "test_kept",
+    ),
+    Fault(
+        "kept: a block stays however often it is passed over", KEPT,
+        "if (++kept.passes[i] >= MOST_PASSES)", "if (false)", "test_kept",
+    ),
+    Fault(
+        "kept: a larger array loses its data", KEPT,
+        "    memcpy(moved, at, old.bytes - DATA_OFFSET);\n", "", "test_kept",
+    ),
+    Fault(
+        "kept: a smaller array keeps all its memory", KEPT,
+        "if (size <= old.bytes / 2 && unmap(", "if (false && unmap(", "test_kept",
+    ),
+    Fault(
+        "kept: blocks are kept across a fork", KEPT,
+        "            kept.remove_beyond(0, &leaving);\n        },", "        },", "test_kept",
+    ),
+    Fault(
+        "kept: a block that a fork has shared is kept", KEPT,
+        "block_bytes <= most_bytes && born == forks", "block_bytes <= most_bytes", "test_kept",
+    ),
+    Fault(
+        "kept: a forked child finds the lock taken", KEPT,
+        "[] { kept.mutex.unlock(); }, [] { kept.mutex.unlock(); });", "[] { kept.mutex.unlock(); }, [] {});", "test_kept",
+    ),
+    Fault(
+        "results: a handler of the user is replaced", RESULTS,
+        "return <void*>handler == PyDataMem_DefaultHandler", "return True", "test_kept",
+    ),
+    Fault(
+        "results: the handler stays set", RESULTS,
+        "        return np.empty(shape, dtype)\n    finally:\n        PyDataMem_SetHandler(before)",
+        "        return np.empty(shape, dtype)\n    finally:\n        pass", "test_kept",
+    ),
+    Fault(
+        "results: CELOSS_KEEP_RESULTS is not looked at", CONFIG,
+        'asked = os.environ.get("CELOSS_KEEP_RESULTS", "").strip()', 'asked = ""', "test_kept",
     ),
     Fault(
         "losses: any failure in the kernel is tried a second time", LOSSES,
