@@ -4,10 +4,12 @@
 #include "contract.h"
 #include "exp_log.hpp"
 #include "layout.hpp"
+#include "maximum.hpp"
 #include "number.hpp"
 #include "side.hpp"
 #include "targets.hpp"
 #include "vector.hpp"
+#include <type_traits>
 
 namespace {
 
@@ -65,13 +67,19 @@ template <class T> CELOSS_INLINE typename VectorOf<T>::V lack_of_rows(ptrdiff_t 
     return select(load(r->x_left_out + i) < m, exp_of_maximum<T>(m, scale).lack, decltype(m){});
 }
 
-// So many vectors go side by side, and so many are a chunk of a row: whole ones of the sum's.
+// So many vectors go side by side: a batch. A chunk of a row is several of them, so that what the sum's vectors cost where they do
+// not stay in registers is paid for once a chunk; and it is whole ones of the sum's.
+#if CELOSS_VECTOR_BYTES == 32
+constexpr int SIDE_VECTORS = 2;  // 16 registers: 4 vectors do not fit (6 % slower)
+#else
 constexpr int SIDE_VECTORS = 4;
+#endif
+constexpr int CHUNK_VECTORS = 8;
 template <class T> constexpr int sum_vectors() { return SUM_LANES / lanes_of<T>(); }
-template <class T> constexpr int chunk_vectors() { return sum_vectors<T>() > SIDE_VECTORS ? sum_vectors<T>() : SIDE_VECTORS; }
-template <class T> constexpr int chunk_classes() { return chunk_vectors<T>() * lanes_of<T>(); }
+template <class T> constexpr int batch_classes() { return SIDE_VECTORS * lanes_of<T>(); }
 
-// Exponentials of N vectors, `stride` numbers apart; of the last one `count` lanes. The first belongs to vector `first` of the sum.
+// Exponentials of N vectors, `stride` numbers apart; of the last one `count` lanes. Their errors go to the vectors of the sum from
+// `first` on.
 template <class T, int N, bool SHIFTED, int VECTORS>
 CELOSS_INLINE void exp_of_vectors(const T* x, ptrdiff_t x_stride, T* e, ptrdiff_t e_stride, int count,
                                   const RowScale<typename VectorOf<T>::V>& row, ExpSum<T, VECTORS>& sum, int first) {
@@ -81,13 +89,37 @@ CELOSS_INLINE void exp_of_vectors(const T* x, ptrdiff_t x_stride, T* e, ptrdiff_
     v[N - 1] = partial ? load_first(x + (N - 1) * x_stride, count, (T)-__builtin_inff()) : load(x + (N - 1) * x_stride);
     const auto exp = exp_parts<T, SHIFTED>(v, row);
     UNROLL_8 for (int k = 0; k < N - 1; ++k) store(e + k * e_stride, exp.value[k]);
-    if (partial) store_first(e + (N - 1) * e_stride, count, exp.value[N - 1]);
-    else store(e + (N - 1) * e_stride, exp.value[N - 1]);
+    if (partial) {
+        store_first(e + (N - 1) * e_stride, count, exp.value[N - 1]);
+        sum.add((first + N - 1) % VECTORS, exp.value[N - 1]);
+    } else store(e + (N - 1) * e_stride, exp.value[N - 1]);
     UNROLL_8 for (int k = 0; k < N; ++k) sum.lost[(first + k) % VECTORS] += exp.error[k];
-    keep_in_memory();
-    UNROLL_8 for (int k = 0; k < N - 1; ++k) sum.add_stored((first + k) % VECTORS, e + k * e_stride);
-    if (partial) sum.add((first + N - 1) % VECTORS, exp.value[N - 1]);
-    else sum.add_stored((first + N - 1) % VECTORS, e + (N - 1) * e_stride);
+}
+// And their sum, from where they are stored.
+template <class T, int VECTORS>
+CELOSS_INLINE void add_stored(const T* e, ptrdiff_t stride, int vectors, ExpSum<T, VECTORS>& sum, int first) {
+    UNROLL_8 for (int k = 0; k < vectors; ++k) sum.add_stored((first + k) % VECTORS, e + k * stride);
+}
+
+// The last vectors of a row, of N whole ones or less: from x to e, of `classes` classes.
+template <class T, bool SHIFTED, int VECTORS>
+CELOSS_INLINE void exp_of_last_batch(const T* x, T* e, ptrdiff_t classes, const RowScale<typename VectorOf<T>::V>& row,
+                                     ExpSum<T, VECTORS>& sum, int first) {
+    constexpr int W = lanes_of<T>();
+    const int whole = (int)(classes / W), count = (int)(classes - whole * W);
+    const auto last = [&](auto n) CELOSS_LAMBDA_INLINE {
+        constexpr int N = decltype(n)::value;
+        exp_of_vectors<T, N, SHIFTED>(x, W, e, W, classes < N * W ? count : W, row, sum, first);
+        keep_in_memory();
+        add_stored(e, W, N - 1, sum, first);
+        if (classes >= N * W) sum.add_stored((first + N - 1) % VECTORS, e + (N - 1) * W);
+    };
+    switch (whole + (count > 0)) {
+    case 1: return last(std::integral_constant<int, 1>());
+    case 2: return last(std::integral_constant<int, 2>());
+    case 3: return last(std::integral_constant<int, 3>());
+    case 4: return last(std::integral_constant<int, 4>());
+    }
 }
 
 // Fetches what comes next into the cache, as much at a time as vectors are worked on meanwhile: a burst would fill the CPU's
@@ -108,19 +140,19 @@ struct Fetcher {
 
 // ---- classes as lanes: one row ---------------------------------------------------------------------------------------
 
-// The chunk of a row that holds the class left out, copied with -inf in its place. Made some rows ahead: a vector cannot be loaded
+// The batch of a row that holds the class left out, copied with -inf in its place. Made some rows ahead: a vector cannot be loaded
 // where a number has just been stored.
-template <class T> struct PatchedChunk {
-    alignas(64) T at[chunk_classes<T>()];
-    ptrdiff_t begin;  // of the chunk in the row; -1: none is left out
+template <class T> struct PatchedBatch {
+    alignas(64) T at[batch_classes<T>()];
+    ptrdiff_t begin;  // of the batch in the row; -1: none is left out
 
     CELOSS_INLINE void patch(const T* x, ptrdiff_t classes, ptrdiff_t left_out) {
         constexpr int W = lanes_of<T>();
         begin = -1;
         if (left_out < 0) return;
-        begin = left_out / chunk_classes<T>() * chunk_classes<T>();
+        begin = left_out / batch_classes<T>() * batch_classes<T>();
         const ptrdiff_t n = classes - begin;
-        for (int k = 0; k < chunk_vectors<T>() && k * W < n; ++k) {
+        for (int k = 0; k < SIDE_VECTORS && k * W < n; ++k) {
             if (n - k * W >= W) store(at + k * W, load(x + begin + k * W));
             else store_first(at + k * W, (int)(n - k * W), load_first(x + begin + k * W, (int)(n - k * W), T(0)));
         }
@@ -131,33 +163,27 @@ template <class T> struct PatchedChunk {
 // The exponentials of a row into e (if STORE; else e is room for a chunk), and their sum.
 template <class T, bool STORE, bool SHIFTED>
 double row_exp_sum(const T* x, T* e, ptrdiff_t classes, const RowScale<typename VectorOf<T>::V> row, T lack,
-                   const PatchedChunk<T>& patched, double* low, Fetcher* fetcher) {
-    constexpr int W = lanes_of<T>(), CHUNK = chunk_classes<T>(), SUMS = sum_vectors<T>();
+                   const PatchedBatch<T>& patched, double* low, Fetcher* fetcher) {
+    constexpr int W = lanes_of<T>(), BATCH = batch_classes<T>(), CHUNK = CHUNK_VECTORS * W, SUMS = sum_vectors<T>();
     ExpSum<T, SUMS> sum;
     sum.lost[0][0] = lack;
     Fetcher ahead = *fetcher;
     ptrdiff_t j = 0;
     for (; j + CHUNK <= classes; j += CHUNK) {
-        ahead.fetch(chunk_vectors<T>());
-        const T* from = j == patched.begin ? patched.at : x + j;
+        ahead.fetch(CHUNK_VECTORS);
         T* to = STORE ? e + j : e;
-        for (int k = 0; k < chunk_vectors<T>(); k += SIDE_VECTORS)
-            exp_of_vectors<T, SIDE_VECTORS, SHIFTED>(from + k * W, W, to + k * W, W, W, row, sum, k);
-    }
-    if (j < classes) {
-        ahead.fetch((int)((classes - j + W - 1) / W));
-        const T* from = j == patched.begin ? patched.at : x + j;
-        T* to = STORE ? e + j : e;
-        for (int k = 0; k < chunk_vectors<T>(); k += SIDE_VECTORS) {
-            const ptrdiff_t left = classes - j - k * W;
-            if (left <= 0) break;
-            const T* v = from + k * W;
-            T* out = to + k * W;
-            if (left > 3 * W) exp_of_vectors<T, 4, SHIFTED>(v, W, out, W, (int)(left < 4 * W ? left - 3 * W : W), row, sum, k);
-            else if (left > 2 * W) exp_of_vectors<T, 3, SHIFTED>(v, W, out, W, (int)(left - 2 * W), row, sum, k);
-            else if (left > W) exp_of_vectors<T, 2, SHIFTED>(v, W, out, W, (int)(left - W), row, sum, k);
-            else exp_of_vectors<T, 1, SHIFTED>(v, W, out, W, (int)left, row, sum, k);
+        UNROLL_8 for (int k = 0; k < CHUNK_VECTORS; k += SIDE_VECTORS) {
+            const T* from = j + k * W == patched.begin ? patched.at : x + j + k * W;
+            exp_of_vectors<T, SIDE_VECTORS, SHIFTED>(from, W, to + k * W, W, W, row, sum, k);
         }
+        keep_in_memory();
+        add_stored(to, W, CHUNK_VECTORS, sum, 0);
+    }
+    ahead.fetch((int)((classes - j + W - 1) / W));
+    UNROLL_8 for (int k = 0; k < CHUNK_VECTORS; k += SIDE_VECTORS, j += BATCH) {
+        if (j >= classes) break;
+        const T* from = j == patched.begin ? patched.at : x + j;
+        exp_of_last_batch<T, SHIFTED>(from, STORE ? e + j : e, classes - j < BATCH ? classes - j : BATCH, row, sum, k);
     }
     *fetcher = ahead;
     sum.finish();
@@ -167,8 +193,8 @@ double row_exp_sum(const T* x, T* e, ptrdiff_t classes, const RowScale<typename 
 template <class T> void exp_sum_of_rows(const Tile<T>* x, const Tile<T>* e, Fetcher fetcher, Rows<T>* r) {
     typedef typename VectorOf<T>::V V;
     constexpr int W = lanes_of<T>(), AHEAD = 2, RING = 4;
-    PatchedChunk<T> ring[RING];
-    alignas(64) T room[chunk_classes<T>()];
+    PatchedBatch<T> ring[RING];
+    alignas(64) T room[CHUNK_VECTORS * W];
     T shift[CELOSS_ROOM_FOR_ROWS], lowest[CELOSS_ROOM_FOR_ROWS], round[CELOSS_ROOM_FOR_ROWS], lack[CELOSS_ROOM_FOR_ROWS];
     for (ptrdiff_t i = 0; i < x->rows; i += W) {
         const RowScale<V> rows = row_scale<V, T>(load(r->maximum + i));
@@ -207,22 +233,43 @@ CELOSS_INLINE void exp_sum_of_lanes(const Tile<T>* x, const Tile<T>* e, ptrdiff_
     alignas(64) T room[SIDE_VECTORS * W];
     const T* from = x->at + i;
     T* to = e->at ? e->at + i : room;
-    const ptrdiff_t stride = x->class_stride, to_stride = e->at ? e->class_stride : W, to_step = e->at ? 4 * to_stride : 0;
+    const ptrdiff_t stride = x->class_stride, to_stride = e->at ? e->class_stride : W, to_step = e->at ? SIDE_VECTORS * to_stride : 0;
     ExpSum<T, 1> sum;
     sum.lost[0] = lack_of_rows<T>(i, row, r);
     ptrdiff_t j = 0;
-    for (; j + 4 <= x->classes; j += 4, from += 4 * stride, to += to_step) {
-        fetcher.fetch(4);
-        exp_of_vectors<T, 4, SHIFTED>(from, stride, to, to_stride, W, row, sum, 0);
-    }
-    fetcher.fetch((int)(x->classes - j));
+    const auto batch = [&](auto n) CELOSS_LAMBDA_INLINE {
+        constexpr int N = decltype(n)::value;
+        fetcher.fetch(N);
+        exp_of_vectors<T, N, SHIFTED>(from, stride, to, to_stride, W, row, sum, 0);
+        keep_in_memory();
+        add_stored(to, to_stride, N, sum, 0);
+    };
+    for (; j + SIDE_VECTORS <= x->classes; j += SIDE_VECTORS, from += SIDE_VECTORS * stride, to += to_step)
+        batch(std::integral_constant<int, SIDE_VECTORS>());
     switch (x->classes - j) {
-    case 3: exp_of_vectors<T, 3, SHIFTED>(from, stride, to, to_stride, W, row, sum, 0); break;
-    case 2: exp_of_vectors<T, 2, SHIFTED>(from, stride, to, to_stride, W, row, sum, 0); break;
-    case 1: exp_of_vectors<T, 1, SHIFTED>(from, stride, to, to_stride, W, row, sum, 0); break;
+    case 3: batch(std::integral_constant<int, 3>()); break;
+    case 2: batch(std::integral_constant<int, 2>()); break;
+    case 1: batch(std::integral_constant<int, 1>()); break;
     }
     sum.finish();
     sum.put(r->others, i);
+}
+
+// Of few classes, by looking at all: one number at a place of its own for each row takes longer.
+template <class T> CELOSS_INLINE void leave_out_of_few(const Tile<T>* x, Rows<T>* r) {
+    typedef typename VectorOf<T>::V V;
+    typedef typename VectorOf<T>::Int Int;
+    for (ptrdiff_t i = 0; i < x->rows; i += lanes_of<T>()) {
+        const auto wanted = load_targets<T>(r->left_out + i);
+        T* at = x->at + i;
+        V left_out{};
+        for (ptrdiff_t j = 0; j < x->classes; ++j, at += x->class_stride) {
+            const V v = load(at);
+            left_out = select(wanted == (Int)j, v, left_out);
+            store(at, select(wanted == (Int)j, minus_infinity<T>(), v));
+        }
+        store(r->x_left_out + i, left_out);
+    }
 }
 
 // A tile with rows as lanes is scratch: what is left out of it is left out in it. (Of a row that is ignored, whatever comes.)
@@ -230,24 +277,23 @@ template <class T> void leave_out_of_lanes(const Tile<T>* x, Rows<T>* r) {
     T *const at = x->at, *const left_out = r->x_left_out;
     const ptrdiff_t rows = x->rows, stride = x->class_stride;
     const int64_t* const classes = r->left_out;
-    const T minus_infinity = (T)-__builtin_inff();
+    const T nothing = (T)-__builtin_inff();
     if (r->targets && classes != r->targets) {
         const PlacesOfClasses places(r->targets, rows, stride);
         for (ptrdiff_t i = 0; i < rows; ++i) r->x_target[i] = at[places.of_row[i]];
     }
-    if (classes == r->targets && classes) {
+    if (classes && classes != r->argmax && x->classes <= FEW_CLASSES) return leave_out_of_few(x, r);
+    if (classes && classes != r->argmax) {
         const PlacesOfClasses places(classes, rows, stride);
-        for (ptrdiff_t i = 0; i < rows; ++i) {
-            left_out[i] = at[places.of_row[i]];
-            at[places.of_row[i]] = minus_infinity;
-        }
+        for (ptrdiff_t i = 0; i < rows; ++i) left_out[i] = at[places.of_row[i]];
+        for (ptrdiff_t i = 0; i < rows; ++i) at[places.of_row[i]] = nothing;
         return;
     }
-    for (ptrdiff_t i = 0; i < rows; ++i) left_out[i] = minus_infinity;
+    for (ptrdiff_t i = 0; i < rows; ++i) left_out[i] = nothing;
     for (ptrdiff_t i = 0; classes && i < rows; ++i)
         if (classes[i] >= 0) {
             left_out[i] = at[i + classes[i] * stride];
-            at[i + classes[i] * stride] = minus_infinity;
+            at[i + classes[i] * stride] = nothing;
         }
 }
 
@@ -258,7 +304,7 @@ template <class T> void leave_out_of_lanes(const Tile<T>* x, Rows<T>* r) {
 constexpr double FAR = 512;
 
 // Rows whose ends are worked on together, and so many float64 vectors of them side by side.
-constexpr int END_VECTORS = 4;
+constexpr int END_VECTORS = CELOSS_VECTOR_BYTES == 16 ? 4 : 2;
 constexpr int END_ROWS = END_VECTORS * lanes_of<double>();
 template <class T> constexpr int end_rows() { return sizeof(T) == 4 ? END_ROWS : lanes_of<double>(); }
 static_assert(CELOSS_BLOCK_ROWS + END_ROWS <= CELOSS_ROOM_FOR_ROWS, "per-row arrays have room for a group behind the last row");

@@ -108,13 +108,24 @@ template <class T, bool MINUS> void scaled_lanes(const Tile<T>& e, const Tile<T>
         const RowFactor<T> factor(r, i);
         const Parts<V> less = MINUS ? load_parts<T>(minus + i) : Parts<V>{};
         const M ignored = r->targets ? load_targets<T>(r->targets + i) < 0 : M{};
-        const auto lanes = any_lane(ignored) ? scaled_lanes_of<T, MINUS, true> : scaled_lanes_of<T, MINUS, false>;
-        lanes(e.at + i, e.class_stride, g.at + i, g.class_stride, e.classes, factor, less, ignored);
+        if (any_lane(ignored))
+            scaled_lanes_of<T, MINUS, true>(e.at + i, e.class_stride, g.at + i, g.class_stride, e.classes, factor, less, ignored);
+        else scaled_lanes_of<T, MINUS, false>(e.at + i, e.class_stride, g.at + i, g.class_stride, e.classes, factor, less, ignored);
     }
 }
 
 // at_i at class_i, or (0, of a row that is ignored) anywhere; rows are the lanes.
 template <class T> void put_in_lanes(const Tile<T>* g, const int64_t* class_of, const double* at) {
+    typedef typename VectorOf<T>::Int Int;
+    if (g->classes <= FEW_CLASSES) {  // as in leave_out_of_few
+        for (ptrdiff_t i = 0; i < g->rows; i += lanes_of<T>()) {
+            const auto wanted = load_targets<T>(class_of + i);
+            const auto there = load_narrowed<T>(at + i);
+            T* to = g->at + i;
+            for (ptrdiff_t j = 0; j < g->classes; ++j, to += g->class_stride) store(to, select(wanted == (Int)j, there, load(to)));
+        }
+        return;
+    }
     T* const to = g->at;
     const ptrdiff_t rows = g->rows;
     const PlacesOfClasses places(class_of, rows, g->class_stride);

@@ -174,7 +174,9 @@ CELOSS_INLINE F64 select(M64 where, F64 yes, F64 no) { return where ? yes : no; 
 // v, but 0 where `where`.
 CELOSS_INLINE F32 without(F32 v, M32 where) { return (F32)((M32)v & ~where); }
 CELOSS_INLINE F64 without(F64 v, M64 where) { return (F64)((M64)v & ~where); }
-template <class V> CELOSS_INLINE V absolute(V v) { return v < 0 ? -v : v; }
+CELOSS_INLINE double absolute(double v) { return __builtin_fabs(v); }
+CELOSS_INLINE F32 absolute(F32 v) { return (F32)((M32)v & INT32_MAX); }
+CELOSS_INLINE F64 absolute(F64 v) { return (F64)((M64)v & INT64_MAX); }
 
 template <class M> CELOSS_INLINE bool any_lane(M mask) {
 #if defined(__AVX512F__)
