@@ -53,7 +53,7 @@ cdef enum:
     BLOCK_BYTES = 131072
     # Of a block, so many go through the passes together that logits and exponentials stay in the first-level cache; where
     # they are copied to a tile first, the whole block (long runs cost fewer cache lines and pages).
-    STRETCH_BYTES = 8192
+    STRETCH_BYTES = 16384
     # What a thread takes at a time: 5 to 20 microseconds of work. Fixed, since the final sum runs over chunks.
     CHUNK_NUMBERS = 32768
     # One more thread for every so many numbers: about 50 microseconds of work each.

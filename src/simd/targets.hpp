@@ -37,7 +37,7 @@ int read_targets(const I* target, const double* sample_weight, ptrdiff_t n, int6
 CELOSS_INLINE ptrdiff_t class_or_0(int64_t target) { return (ptrdiff_t)(target & ~(target >> 63)); }
 
 // Up to so many classes, what is done at each row's class is done by looking at all of them: measured, see docs/design.md.
-constexpr ptrdiff_t FEW_CLASSES = 8;
+constexpr ptrdiff_t FEW_CLASSES = 4;
 // Where in a tile with rows as lanes each row's class stands. (Such tiles are small: 256 rows of 127 classes.)
 struct PlacesOfClasses {
     int32_t of_row[CELOSS_ROOM_FOR_ROWS];

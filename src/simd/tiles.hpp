@@ -189,10 +189,6 @@ void join_short_runs(const T* __restrict from, ptrdiff_t from_stride, ptrdiff_t 
             __builtin_memcpy(to + (i * INNER + j) * (ptrdiff_t)sizeof(T), from + j * from_stride + i, sizeof(T));
 }
 
-template <int WRITE> CELOSS_INLINE void prefetch_run(const char* at, ptrdiff_t bytes) {
-    for (ptrdiff_t b = 0; b < bytes; b += 64) __builtin_prefetch(at + PREFETCH_AHEAD + b, WRITE);
-}
-
 // to[j * to_stride + i] = from[i][j] for `outer` runs of `inner` numbers, from_stride bytes apart; lanes up to the next
 // multiple of the vector's width are filled too if `fill`.
 template <class T>
@@ -218,7 +214,6 @@ void transpose_in(const char* from, ptrdiff_t from_stride, ptrdiff_t outer, ptrd
             continue;
         }
         const char* row = from + i * from_stride;
-        if (follow) prefetch_run<0>(row, W * from_stride);
         for (ptrdiff_t j = 0; j < inner; j += cell) {
             if (j + cell > inner) j = inner - cell;
             typename VectorOf<T>::V v[cell];
@@ -253,7 +248,6 @@ void transpose_out(const T* from, ptrdiff_t from_stride, ptrdiff_t outer, ptrdif
             continue;
         }
         char* row = to + i * to_stride;
-        if (follow) prefetch_run<1>(row, W * to_stride);
         for (ptrdiff_t j = 0; j < inner; j += cell) {
             if (j + cell > inner) j = inner - cell;
             typename VectorOf<T>::V v[cell];
