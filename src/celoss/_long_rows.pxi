@@ -20,6 +20,7 @@ cdef struct LongRows:
     int64_t* target                 # as read at first (the array may change under the call); -1 where the row is ignored
     double* x_target
     double* at_target
+    int threads
     bint result                     # which trip is made: the second
     bint stored                     # exponentials wait where the result goes; if not, they are computed again
 
@@ -45,7 +46,9 @@ cdef void run_piece(const LongRows* job, Py_ssize_t block, Rows[real]* r) noexce
         return
 
     at.first_class = first
-    at.ahead = ahead_of(c.x, c.g, 0, 0, 0, 0)   # nothing
+    # What comes next, unless it is another thread's.
+    at.ahead = ahead_in_row(c.x, c.g, n // c.inner_rows, n % c.inner_rows, first + classes,
+                            min(c.classes - first - classes, <Py_ssize_t>PIECE_CLASSES) if job.threads == 1 else 0)
     at.x = tile_at(memory, 1, classes, False)
     at.g = at.x
     at.q = tile_at(memory + classes, 1, classes, False)
@@ -150,7 +153,7 @@ cdef double end_row(LongRows* job, Py_ssize_t n, Rows[real]* r) noexcept nogil:
     return r.loss[0]
 
 
-cdef bint make_trip(LongRows* job, bint result, int threads, Rows[real]* r) noexcept nogil:
+cdef bint make_trip(LongRows* job, bint result, Rows[real]* r) noexcept nogil:
     """One trip over all pieces. False: no memory."""
     cdef PoolWork work
     if real is float:
@@ -158,11 +161,11 @@ cdef bint make_trip(LongRows* job, bint result, int threads, Rows[real]* r) noex
     else:
         work = piece_of_doubles
     job.result = result
-    return celoss_pool_run(work, job, job.call.rows * job.pieces, threads,
+    return celoss_pool_run(work, job, job.call.rows * job.pieces, job.threads,
                            sizeof(Rows[real]) + <size_t>(2 * PIECE_CLASSES) * sizeof(real))
 
 
-cdef bint run_rows_in_pieces(LongRows* job, int threads, double* loss, Rows[real]* r) noexcept nogil:
+cdef bint run_rows_in_pieces(LongRows* job, double* loss, Rows[real]* r) noexcept nogil:
     cdef Call* c = job.call
     cdef const BlockOps[real]* ops = ops_of(r)
     cdef Py_ssize_t n
@@ -177,13 +180,13 @@ cdef bint run_rows_in_pieces(LongRows* job, int threads, double* loss, Rows[real
             ops.load_tile(&matrix, &one)
             job.x_target[n] = value
 
-    if not make_trip(job, False, threads, r):
+    if not make_trip(job, False, r):
         return False
     for n in range(c.rows):
         loss[0] += end_row(job, n, r)
     if c.g.at == NULL:
         return True
-    if not make_trip(job, True, threads, r):
+    if not make_trip(job, True, r):
         return False
     for n in range(c.rows if has_targets else 0):
         if job.target[n] >= 0:
@@ -198,9 +201,10 @@ cdef bint run_long_rows(Call* c, int limit, double* loss) noexcept nogil:
     cdef LongRows job
     cdef void* workspace
     cdef Py_ssize_t n
-    cdef int seen = 0, threads = threads_for(c.rows * c.classes, limit)
+    cdef int seen = 0
     cdef bint enough
     job.call = c
+    job.threads = threads_for(c.rows * c.classes, limit)
     job.pieces = (c.classes + PIECE_CLASSES - 1) // PIECE_CLASSES
     job.piece = <Piece*>calloc(<size_t>(c.rows * job.pieces), sizeof(Piece))
     job.ratio = <Ratio*>calloc(<size_t>(c.rows * job.pieces), sizeof(Ratio))
@@ -222,9 +226,9 @@ cdef bint run_long_rows(Call* c, int limit, double* loss) noexcept nogil:
                 job.target[n] = -1
     if enough and not seen & SEEN_OUT_OF_RANGE:
         if is_native(c.x.storage, <double*>NULL):
-            enough = run_rows_in_pieces(&job, threads, loss, <Rows[double]*>workspace)
+            enough = run_rows_in_pieces(&job, loss, <Rows[double]*>workspace)
         else:
-            enough = run_rows_in_pieces(&job, threads, loss, <Rows[float]*>workspace)
+            enough = run_rows_in_pieces(&job, loss, <Rows[float]*>workspace)
     free(job.piece)
     free(job.ratio)
     free(job.row)

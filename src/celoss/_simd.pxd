@@ -120,6 +120,7 @@ cdef extern from "simd/layout.hpp" nogil:
         Ahead ahead
         Py_ssize_t first_class
 
+    Ahead ahead_in_row(const Layout&, const Layout&, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t)
     Tile[T] tile_at[T](T*, Py_ssize_t, Py_ssize_t, bool)
     Py_ssize_t numbers_of_tile(Py_ssize_t, Py_ssize_t, bool)
     bint is_class_after_class(const Layout&)
