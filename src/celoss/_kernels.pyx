@@ -42,12 +42,10 @@ ctypedef fused real:
 # ---- sizes: the one place ------------------------------------------------------------------------------------------------
 
 cdef enum:
-    # Up to so many classes, rows are the lanes of the vectors; above, classes are. Where the two cost the same in the mean of
-    # layouts (docs/design.md, "Blocks, stretches, chunks"): of what writes a result for each logit, of the Brier score and the
-    # classification error, and of logsumexp, which has nothing to transpose back.
+    # Up to so many classes, rows are the lanes of the vectors; above, classes are. Where the two cost the same (docs/design.md,
+    # "Blocks, stretches, chunks"); and of the Brier score and the classification error.
     ROWS_AS_LANES = 127
     ROWS_AS_LANES_OF_ERRORS = 96
-    ROWS_AS_LANES_OF_SUMS = 127
     # Rows whose losses are summed together: a tile of them stays in the second-level cache, and they are at most
     # CELOSS_BLOCK_ROWS, the length of the per-row arrays.
     BLOCK_BYTES = 131072
@@ -171,6 +169,7 @@ cdef struct RowOperation:
     bint in_pieces                  # long rows are cut into pieces that threads share
     bint keeps_exponentials         # between EXP_SUM and RESULT, where the result goes
     bint has_losses                 # there is a number for each row, to be summed
+    bint fetches                    # its passes have the rows that come next fetched into the cache
     int wide_tiles                  # scratch for exponentials in float64: so many tiles of the arithmetic type
     bint one_hot                    # smoothing takes a tile of its own, for the targets as probabilities
 
@@ -195,12 +194,15 @@ cdef void cross_entropy_rows(Call* c, Py_ssize_t n, const Workplace[real]* at, R
     cdef const BlockOps[real]* ops = ops_of(r)
     cdef RowOptions options = options_of_rows(c, n, at.first_class)
     # 1. The maximum of each row; and which class is left out of its sum, so that the share of the others has its full relative
-    # accuracy: the target, or with smoothing or probabilities, whose loss may be that of the maximum alone, the maximum.
-    if steps & MAXIMUM and not options.soft_targets:
-        ops.maximum(&at.x, r)
-    elif steps & MAXIMUM:
-        ops.argmax(&at.x, r)
-    r.left_out = r.argmax if options.soft_targets else r.target
+    # accuracy: the target, or the maximum where its logarithm may be all of the loss (cross_entropy.hpp).
+    if not options.probabilities and (options.class_weight == NULL or not options.soft_targets):
+        r.left_out = r.target
+        if steps & MAXIMUM:
+            ops.maximum(&at.x, r)
+    else:
+        r.left_out = r.argmax
+        if steps & MAXIMUM:
+            ops.argmax(&at.x, r)
     # 2. What smoothing or probabilities need of the logits, which step 3 may overwrite.
     if steps & SOFT_SUMS and options.soft_targets:
         ops.soft_sums(&at.x, &at.q, &options, r)
@@ -302,21 +304,22 @@ cdef RowOperation operations[8]
 
 
 cdef void add(Operation operation, PassesOfFloats floats, PassesOfDoubles doubles, Py_ssize_t most_lane_classes, bint in_pieces,
-              bint keeps_exponentials, bint has_losses, int wide_tiles, bint one_hot) noexcept nogil:
+              bint keeps_exponentials, bint has_losses, bint fetches, int wide_tiles, bint one_hot) noexcept nogil:
     operations[<int>operation] = RowOperation(floats, doubles, most_lane_classes, in_pieces, keeps_exponentials, has_losses,
-                                              wide_tiles, one_hot)
+                                              fetches, wide_tiles, one_hot)
 
 
 cdef void fill_operations() noexcept nogil:
-    # Each: its passes; most_lane_classes; in_pieces, keeps_exponentials, has_losses, wide_tiles, one_hot.
-    add(CROSS_ENTROPY, cross_entropy_rows[float], cross_entropy_rows[double], ROWS_AS_LANES, True, True, True, 0, False)
-    add(BRIER, brier_rows[float], brier_rows[double], ROWS_AS_LANES_OF_ERRORS, False, False, True, 2, True)
-    add(ZERO_ONE, zero_one_rows[float], zero_one_rows[double], ROWS_AS_LANES_OF_ERRORS, False, False, True, 0, False)
-    add(SOFTMAX, softmax_rows[float], softmax_rows[double], ROWS_AS_LANES, True, True, False, 0, False)
-    add(LOG_SOFTMAX, log_softmax_rows[float], log_softmax_rows[double], ROWS_AS_LANES, True, False, False, 0, False)
-    add(LOGSUMEXP, logsumexp_rows[float], logsumexp_rows[double], ROWS_AS_LANES_OF_SUMS, True, False, True, 0, False)
-    add(SOFTMAX_VJP, softmax_vjp_rows[float], softmax_vjp_rows[double], ROWS_AS_LANES, True, False, False, 0, False)
-    add(LOG_SOFTMAX_VJP, log_softmax_vjp_rows[float], log_softmax_vjp_rows[double], ROWS_AS_LANES, True, False, False, 0, False)
+    # Each: its passes; most_lane_classes; in_pieces, keeps_exponentials, has_losses, fetches; wide_tiles, one_hot.
+    add(CROSS_ENTROPY, cross_entropy_rows[float], cross_entropy_rows[double], ROWS_AS_LANES, True, True, True, True, 0, False)
+    add(BRIER, brier_rows[float], brier_rows[double], ROWS_AS_LANES_OF_ERRORS, False, False, True, False, 2, True)
+    add(ZERO_ONE, zero_one_rows[float], zero_one_rows[double], ROWS_AS_LANES_OF_ERRORS, False, False, True, False, 0, False)
+    add(SOFTMAX, softmax_rows[float], softmax_rows[double], ROWS_AS_LANES, True, True, False, True, 0, False)
+    add(LOG_SOFTMAX, log_softmax_rows[float], log_softmax_rows[double], ROWS_AS_LANES, True, False, False, True, 0, False)
+    add(LOGSUMEXP, logsumexp_rows[float], logsumexp_rows[double], ROWS_AS_LANES, True, False, True, True, 0, False)
+    add(SOFTMAX_VJP, softmax_vjp_rows[float], softmax_vjp_rows[double], ROWS_AS_LANES, True, False, False, False, 0, False)
+    add(LOG_SOFTMAX_VJP, log_softmax_vjp_rows[float], log_softmax_vjp_rows[double], ROWS_AS_LANES, True, False, False, False, 0,
+        False)
 
 
 fill_operations()
@@ -376,13 +379,13 @@ cdef void run_stretch(Call* c, Py_ssize_t n, Py_ssize_t outer, Py_ssize_t inner,
         work_in_place(c.q, outer, inner, 0, &at.q)
     elif c.options.probabilities:
         matrix = matrix_at(c.q, outer, inner, 0)
-        ops.load_tile(&matrix, &at.q)
+        ops.load_tile(&matrix, &at.q, not c.does.fetches)
     at.ahead = ahead_of(c.x, c.g, outer, inner + rows, min(rows, c.inner_rows - inner - rows), c.classes)
     if not c.rows_as_lanes and is_direct(c.x, memory):
         work_in_place(c.x, outer, inner, 0, &at.x)
     else:
         matrix = matrix_at(c.x, outer, inner, 0)
-        ops.load_tile(&matrix, &at.x)
+        ops.load_tile(&matrix, &at.x, not c.does.fetches)
     if c.g.at == NULL:
         at.g.at = NULL
     elif not c.rows_as_lanes and is_direct(c.g, memory):
@@ -390,7 +393,7 @@ cdef void run_stretch(Call* c, Py_ssize_t n, Py_ssize_t outer, Py_ssize_t inner,
     run_passes(c, n, &at, r, ALL_STEPS)
     if at.g.at == memory:
         matrix = matrix_at(c.g, outer, inner, 0)
-        ops.store_tile(&at.g, &matrix)
+        ops.store_tile(&at.g, &matrix, not c.does.fetches)
 
 
 cdef double run_block(Call* c, Py_ssize_t n, Py_ssize_t rows, Rows[real]* r) noexcept nogil:

@@ -56,7 +56,7 @@ cdef void run_piece(const LongRows* job, Py_ssize_t block, Rows[real]* r) noexce
         work_in_place(c.x, n // c.inner_rows, n % c.inner_rows, first, &at.x)
     elif not (job.stored and job.result):
         matrix = piece_at(c.x, c, n, first)
-        ops.load_tile(&matrix, &at.x)
+        ops.load_tile(&matrix, &at.x, False)
     if is_direct(c.g, memory):
         work_in_place(c.g, n // c.inner_rows, n % c.inner_rows, first, &at.g)
     if not job.result and not job.stored:
@@ -65,7 +65,7 @@ cdef void run_piece(const LongRows* job, Py_ssize_t block, Rows[real]* r) noexce
         work_in_place(c.q, n // c.inner_rows, n % c.inner_rows, first, &at.q)
     elif c.options.probabilities:
         matrix = piece_at(c.q, c, n, first)
-        ops.load_tile(&matrix, &at.q)
+        ops.load_tile(&matrix, &at.q, False)
 
     r.targets = NULL
     r.target[0] = job.target[n] - first if c.target != NULL and 0 <= job.target[n] - first < classes else -1
@@ -97,7 +97,7 @@ cdef void run_piece(const LongRows* job, Py_ssize_t block, Rows[real]* r) noexce
     run_passes(c, n, &at, r, RESULT)
     if at.g.at == memory:
         matrix = piece_at(c.g, c, n, first)
-        ops.store_tile(&at.g, &matrix)
+        ops.store_tile(&at.g, &matrix, False)
 
 
 cdef void piece_of_floats(void* job, Py_ssize_t block, void* scratch) noexcept nogil:
@@ -177,7 +177,7 @@ cdef bint run_rows_in_pieces(LongRows* job, double* loss, Rows[real]* r) noexcep
     for n in range(c.rows if has_targets else 0):  # before a result may take the place of the logits
         if job.target[n] >= 0:
             matrix = piece_at(c.x, c, n, job.target[n])
-            ops.load_tile(&matrix, &one)
+            ops.load_tile(&matrix, &one, False)
             job.x_target[n] = value
 
     if not make_trip(job, False, r):
@@ -192,7 +192,7 @@ cdef bint run_rows_in_pieces(LongRows* job, double* loss, Rows[real]* r) noexcep
         if job.target[n] >= 0:
             value = <real>job.at_target[n]
             matrix = piece_at(c.g, c, n, job.target[n])
-            ops.store_tile(&one, &matrix)
+            ops.store_tile(&one, &matrix, False)
     return True
 
 

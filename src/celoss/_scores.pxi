@@ -95,7 +95,7 @@ cdef const real* fetch(const Operand* a, Py_ssize_t start, Py_ssize_t n, real* b
         if a.storage >= STORED_INT8:
             ops.load_labels(&matrix, &tile)
         else:
-            ops.load_tile(&matrix, &tile)
+            ops.load_tile(&matrix, &tile, False)
         if matrix.class_stride == 0:
             for i in range(tile.rows):
                 fill(tile.at + i * tile.row_stride, tile.row_stride)
@@ -121,7 +121,7 @@ cdef void put_back(const Operand* a, Py_ssize_t start, Py_ssize_t n, real* buffe
         tile.rows = stretch_at(a, start + done, n - done, &matrix, &tile.classes)
         tile.row_stride = tile.classes
         tile.class_stride = 1
-        ops.store_tile(&tile, &matrix)
+        ops.store_tile(&tile, &matrix, False)
         done += tile.rows * tile.classes
 
 

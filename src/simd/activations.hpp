@@ -7,6 +7,7 @@
 #include "layout.hpp"
 #include "number.hpp"
 #include "row_groups.hpp"
+#include "targets.hpp"
 #include "vector.hpp"
 
 namespace {
@@ -61,8 +62,9 @@ template <class T> void log_softmax(const Tile<T>* x, const Tile<T>* y, const Ro
         for (ptrdiff_t j = 0; j < x->classes; ++j)
             store(y->at + j * y->class_stride + i, (load(x->at + j * x->class_stride + i) - top) - log_sum);
     }
-    for (ptrdiff_t i = 0; i < x->rows; ++i)  // where x is no longer what it was
-        if (r->argmax[i] >= 0) y->at[i + r->argmax[i] * y->class_stride] = -(T)r->minus_log.high[i];
+    double log_of_maximum[CELOSS_ROOM_FOR_ROWS];  // where x is no longer what it was
+    for (ptrdiff_t i = 0; i < x->rows; ++i) log_of_maximum[i] = -r->minus_log.high[i];
+    put(y, r->argmax, log_of_maximum);
 }
 
 // The row's maximum where it is not finite, or NaN where there is one.

@@ -195,8 +195,9 @@ template <class T> struct BlockOps {
                   Rows<T>* rows);
 
     // Between a user's matrix and a tile. With rows as lanes, those behind the last row become 0, or copies of other rows.
-    void (*load_tile)(const Matrix* from, const Tile<T>* to);
-    void (*store_tile)(const Tile<T>* from, const Matrix* to);
+    // `fetch`: what follows in the matrix is fetched into the cache, a page ahead (of contiguous rows).
+    void (*load_tile)(const Matrix* from, const Tile<T>* to, int fetch);
+    void (*store_tile)(const Tile<T>* from, const Matrix* to, int fetch);
     // load_tile of labels stored as integers; tiles with class_stride 1.
     void (*load_labels)(const Matrix* from, const Tile<T>* to);
 

@@ -58,12 +58,16 @@ CELOSS_INLINE HighLow exp_of_target(const Rows<double>* r, ptrdiff_t i, F64 x, F
 //     loss   = s [h (-log p_t) + V (-log p_m) + sum_c v_c (m - x_c)]
 //     dx_k   = s [(h + V) p_k - v_k - h [k = t]]
 //
-// At the target h (p_t - 1) is formed as -h times the share of the others, `miss`. Without soft targets that is what the sum of the
-// exponentials is without the target. With them it is the maximum that is left out: -log p_m may be all there is.
+// At the target h (p_t - 1) is formed as -h times the share of the others, `miss`: the sum of the exponentials without the target's.
+// With smoothing, -log p_m is the target's without the distance between the two; a rounding of that is nothing beside h log 2 or
+// the share of the target in V. But where class weights may be 0, or with probabilities, -log p_m may be all there is: then
+// it is the maximum that is left out.
 template <class T> void cross_entropy(ptrdiff_t n, const RowOptions* o, Rows<T>* r) {
     log_rows(n, r);
     typedef Number<T> N;
     constexpr int W = lanes_of<double>();
+    const bool target_left_out = r->left_out == r->targets;
+    const T* x_target = target_left_out ? r->x_left_out : r->x_target;
     const N keep = number<T>(splat(o->keep), splat(o->keep_low)), add = number<T>(splat(o->add), splat(o->add_low));
     for (ptrdiff_t i = 0; i < n; i += W) {
         const int count = (int)(n - i < W ? n - i : W);
@@ -86,23 +90,29 @@ template <class T> void cross_entropy(ptrdiff_t n, const RowOptions* o, Rows<T>*
                 coefficient = coefficient * focal.gradient;
                 at_target = at_target * focal.gradient;
             }
-        } else {  // the maximum is left out
+        } else {
             const N mass = o->probabilities ? load_number<T>(r->mass, i) : number<T>(splat(o->mass), splat(o->mass_low));
             const N gap = load_number<T>(r->gap, i);
-            N hot{}, nll{};
+            N hot{}, nll{}, log_sum = minus_log;
             if (!o->probabilities) {
-                const F64 m = load_wide(r->maximum + i, W), x = load_wide(r->x_target + i, W);
+                const F64 m = load_wide(r->maximum + i, W), x = load_wide(x_target + i, W);
                 const N below = difference<T>(m, x);
-                const M64 is_maximum = top_of(below) == 0.0;
-                const N e_t = select(is_maximum, e, exp_of_target(r, i, x, m));
-                const N miss = select(is_maximum, others, others + (e - e_t)) * inverse;
+                N e_t = e, miss = others * inverse;
                 hot = keep * w_t;
-                nll = sum_of(below, minus_log);
+                if (target_left_out) {
+                    nll = minus_log;
+                    log_sum = select(top_of(below) < __builtin_inf(), nll - below, N{});
+                } else {
+                    const M64 is_maximum = top_of(below) == 0.0;
+                    e_t = select(is_maximum, e, exp_of_target(r, i, x, m));
+                    miss = select(is_maximum, miss, (others + (e - e_t)) * inverse);
+                    nll = sum_of(below, minus_log);
+                }
                 const N p_t = select(top_of(miss) == 0.0, number<T>(F64{} + 1.0), e_t * inverse);
                 at_target = up * (mass * p_t - w_t * (keep * miss + add));
             }
             coefficient = up * (hot + mass);
-            loss = weighted(s, sum_of(weighted(hot, nll), sum_of(weighted(mass, minus_log), gap)));
+            loss = weighted(s, sum_of(weighted(hot, nll), sum_of(weighted(mass, log_sum), gap)));
         }
         store(r->loss + i, select(ignored, F64{}, rounded(loss)));
         store_number(r->subtracted, i, o->soft_targets ? up : N{});

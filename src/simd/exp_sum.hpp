@@ -3,6 +3,7 @@
 
 #include "contract.h"
 #include "exp_log.hpp"
+#include "fetcher.hpp"
 #include "layout.hpp"
 #include "maximum.hpp"
 #include "number.hpp"
@@ -121,22 +122,6 @@ CELOSS_INLINE void exp_of_last_batch(const T* x, T* e, ptrdiff_t classes, const 
     case 4: return last(std::integral_constant<int, 4>());
     }
 }
-
-// Fetches what comes next into the cache, as much at a time as vectors are worked on meanwhile: a burst would fill the CPU's
-// queue of misses, and hold up what is computed.
-struct Fetcher {
-    Ahead next;
-    CELOSS_INLINE void fetch(int vectors) {
-        if (next.bytes <= 0) return;
-        for (int b = 0; b < vectors * CELOSS_VECTOR_BYTES; b += 64) {
-            __builtin_prefetch(next.x + b);
-            if (next.g) __builtin_prefetch(next.g + b, 1);
-        }
-        next.x += vectors * CELOSS_VECTOR_BYTES;
-        if (next.g) next.g += vectors * CELOSS_VECTOR_BYTES;
-        next.bytes -= vectors * CELOSS_VECTOR_BYTES;
-    }
-};
 
 // ---- classes as lanes: one row ---------------------------------------------------------------------------------------
 
@@ -260,7 +245,7 @@ template <class T> CELOSS_INLINE void leave_out_of_few(const Tile<T>* x, Rows<T>
     typedef typename VectorOf<T>::V V;
     typedef typename VectorOf<T>::Int Int;
     for (ptrdiff_t i = 0; i < x->rows; i += lanes_of<T>()) {
-        const auto wanted = load_targets<T>(r->left_out + i);
+        const auto wanted = class_or_0(load_targets<T>(r->left_out + i));
         T* at = x->at + i;
         V left_out{};
         for (ptrdiff_t j = 0; j < x->classes; ++j, at += x->class_stride) {
@@ -272,29 +257,23 @@ template <class T> CELOSS_INLINE void leave_out_of_few(const Tile<T>* x, Rows<T>
     }
 }
 
-// A tile with rows as lanes is scratch: what is left out of it is left out in it. (Of a row that is ignored, whatever comes.)
+// A tile with rows as lanes is scratch: what is left out of it is left out in it. Of a row that is ignored or has no argmax, class 0.
 template <class T> void leave_out_of_lanes(const Tile<T>* x, Rows<T>* r) {
     T *const at = x->at, *const left_out = r->x_left_out;
     const ptrdiff_t rows = x->rows, stride = x->class_stride;
-    const int64_t* const classes = r->left_out;
-    const T nothing = (T)-__builtin_inff();
-    if (r->targets && classes != r->targets) {
+    if (r->targets && r->left_out != r->targets) {
         const PlacesOfClasses places(r->targets, rows, stride);
         for (ptrdiff_t i = 0; i < rows; ++i) r->x_target[i] = at[places.of_row[i]];
     }
-    if (classes && classes != r->argmax && x->classes <= FEW_CLASSES) return leave_out_of_few(x, r);
-    if (classes && classes != r->argmax) {
-        const PlacesOfClasses places(classes, rows, stride);
+    if (!r->left_out) {
+        for (ptrdiff_t i = 0; i < rows; ++i) left_out[i] = (T)-__builtin_inff();
+    } else if (x->classes <= FEW_CLASSES) {
+        leave_out_of_few(x, r);
+    } else {
+        const PlacesOfClasses places(r->left_out, rows, stride);
         for (ptrdiff_t i = 0; i < rows; ++i) left_out[i] = at[places.of_row[i]];
-        for (ptrdiff_t i = 0; i < rows; ++i) at[places.of_row[i]] = nothing;
-        return;
+        for (ptrdiff_t i = 0; i < rows; ++i) at[places.of_row[i]] = (T)-__builtin_inff();
     }
-    for (ptrdiff_t i = 0; i < rows; ++i) left_out[i] = nothing;
-    for (ptrdiff_t i = 0; classes && i < rows; ++i)
-        if (classes[i] >= 0) {
-            left_out[i] = at[i + classes[i] * stride];
-            at[i + classes[i] * stride] = nothing;
-        }
 }
 
 // ---- of either orientation -------------------------------------------------------------------------------------------
@@ -357,9 +336,7 @@ template <class T> void exp_sum(const Tile<T>* x, const Tile<T>* e, const Ahead*
         exp_sum_of_rows(x, e, fetcher, r);
     }
     exp_left_out_of_rows(x->rows, r);
-    if (r->left_out != r->argmax) return;
-    for (ptrdiff_t i = 0; e->at && i < x->rows; ++i)
-        if (r->argmax[i] >= 0) e->at[i * e->row_stride + r->argmax[i] * e->class_stride] = (T)r->e_left_out.high[i];
+    if (r->left_out == r->argmax && e->at) put(e, r->argmax, r->e_left_out.high);
 }
 
 // ---- pieces of long rows -----------------------------------------------------------------------------------------------

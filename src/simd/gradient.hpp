@@ -77,11 +77,7 @@ template <class T, bool MINUS> void scaled_row(const T* e, T* g, ptrdiff_t class
     if (j < classes) store_first(g + j, (int)(classes - j), scaled(load_first(e + j, (int)(classes - j), T(0))));
 }
 
-// Per-row float64s from `from` on, one a lane of T; and in two parts of T.
-template <class T> CELOSS_INLINE typename VectorOf<T>::V load_narrowed(const double* from) {
-    if constexpr (sizeof(T) == 4) return narrow(load(from), load(from + lanes_of<double>()));
-    else return load(from);
-}
+// The same in two parts of T.
 template <class T> CELOSS_INLINE Parts<typename VectorOf<T>::V> load_parts(const double* from) {
     const auto high = load_narrowed<T>(from);
     if constexpr (sizeof(T) == 8) {
@@ -114,26 +110,6 @@ template <class T, bool MINUS> void scaled_lanes(const Tile<T>& e, const Tile<T>
     }
 }
 
-// at_i at class_i, or (0, of a row that is ignored) anywhere; rows are the lanes.
-template <class T> void put_in_lanes(const Tile<T>* g, const int64_t* class_of, const double* at) {
-    typedef typename VectorOf<T>::Int Int;
-    if (g->classes <= FEW_CLASSES) {  // as in leave_out_of_few
-        for (ptrdiff_t i = 0; i < g->rows; i += lanes_of<T>()) {
-            const auto wanted = load_targets<T>(class_of + i);
-            const auto there = load_narrowed<T>(at + i);
-            T* to = g->at + i;
-            for (ptrdiff_t j = 0; j < g->classes; ++j, to += g->class_stride) store(to, select(wanted == (Int)j, there, load(to)));
-        }
-        return;
-    }
-    T* const to = g->at;
-    const ptrdiff_t rows = g->rows;
-    const PlacesOfClasses places(class_of, rows, g->class_stride);
-    T value[CELOSS_ROOM_FOR_ROWS];
-    for (ptrdiff_t i = 0; i < rows; ++i) value[i] = (T)at[i];
-    for (ptrdiff_t i = 0; i < rows; ++i) to[places.of_row[i]] = value[i];
-}
-
 // at_i at class_i; a whole row of 0 where class_i < 0.
 template <class T> void put_or_clear(const Tile<T>* g, const int64_t* class_of, const double* at) {
     for (ptrdiff_t i = 0; i < g->rows; ++i) {
@@ -151,7 +127,7 @@ template <class T> void scaled(const Tile<T>* e, const Tile<T>* g, const double*
     const int64_t* targets = r->targets;
     if (has_rows_as_lanes(e)) {
         minus ? scaled_lanes<T, true>(*e, *g, minus, r) : scaled_lanes<T, false>(*e, *g, minus, r);
-        if (targets) put_in_lanes(g, targets, r->at_target);
+        if (targets) put(g, targets, r->at_target);
         return;
     }
     for (ptrdiff_t first = 0; first < e->rows; first += W) {

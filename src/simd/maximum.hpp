@@ -36,6 +36,18 @@ template <class T> bool has_nan(const T* x, ptrdiff_t classes) {
     return false;
 }
 
+// Where m comes first in a group of 8 vectors or what there is of one. Without a branch for each: it would be guessed wrong.
+template <class T> CELOSS_INLINE ptrdiff_t first_equal(const T* x, ptrdiff_t classes, T m) {
+    constexpr int W = lanes_of<T>(), HALF = 4 * W;
+    uint64_t found[2] = {};
+    for (int k = 0; k < 8 && k * W < classes; ++k) {
+        const ptrdiff_t left = classes - k * W;
+        const auto v = left >= W ? load(x + k * W) : load_first(x + k * W, (int)left, (T)-__builtin_inff());
+        found[k / 4] |= bits_of_lanes<T>(v == splat<T>(m)) << (k % 4 * W);
+    }
+    return found[0] ? __builtin_ctzll(found[0]) : HALF + __builtin_ctzll(found[1] | (uint64_t)1 << 63);
+}
+
 // The same, and the first class that attains it (see Rows).
 //
 // One pass: vectors in groups of 8, and of each lane the group in which its maximum came first. Sums of 0 * x tell whether to look
@@ -84,10 +96,7 @@ template <class T> T row_argmax(const T* x, ptrdiff_t classes, int64_t* argmax) 
     const V zeros = zero[0] + zero[1];
     *argmax = -1;
     if (!(m - m == 0) || (any_lane(zeros != zeros) && has_nan(x, classes))) return m;
-    for (j = group_at; j + W <= classes; j += W)
-        if (any_lane(load(x + j) == splat<T>(m))) break;
-    while (j < classes && !(x[j] == m)) ++j;
-    if (j < classes) *argmax = (int64_t)j;
+    *argmax = (int64_t)(group_at + first_equal<T>(x + group_at, classes - group_at, m));
     return m;
 }
 
@@ -109,6 +118,7 @@ template <class T> void maximum_of_lanes(const Tile<T>* x, Rows<T>* r) {
 }
 
 template <class T> void argmax_of_lanes(const Tile<T>* x, Rows<T>* r) {
+    typedef int64_t Classes __attribute__((vector_size(8 * lanes_of<T>())));
     typedef typename VectorOf<T>::V V;
     typedef typename VectorOf<T>::M M;
     typedef typename VectorOf<T>::Int Int;
@@ -130,7 +140,8 @@ template <class T> void argmax_of_lanes(const Tile<T>* x, Rows<T>* r) {
             }
         found |= bad;
         store(r->maximum + i, best);
-        for (int k = 0; k < W; ++k) r->argmax[i + k] = found[k];
+        const Classes classes = __builtin_convertvector(found, Classes);
+        __builtin_memcpy(r->argmax + i, &classes, sizeof classes);
     }
 }
 

@@ -193,6 +193,12 @@ CELOSS_INLINE void store_wide(float* to, int count, F64 v) {
         for (int i = 0; i < count; ++i) to[i] = half[i];
 }
 
+// Per-row float64s from `from` on, one a lane of T.
+template <class T> CELOSS_INLINE typename VectorOf<T>::V load_narrowed(const double* from) {
+    if constexpr (sizeof(T) == 4) return narrow(load(from), load(from + lanes_of<double>()));
+    else return load(from);
+}
+
 // f(vector of the sum, class, lanes in use) for the vectors of a row.
 template <class F> CELOSS_INLINE void each_wide_vector(ptrdiff_t n, F f) {
     constexpr int W = lanes_of<double>();

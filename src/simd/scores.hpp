@@ -40,20 +40,6 @@ template <> struct Log1pConstants<double> {
         0x1.1cfb872f5ddfdp-14,  -0x1.3e5be3f585179p-15, 0x1.2e280bf49371dp-17,  -0x1.1634fd38dc476p-16, 0x1.a8f8093cae3d0p-16};
 };
 
-// 1 / d for d in [1, 2], rounded as a division rounds. A division keeps its unit busy for as long as a quarter of what else there is
-// to do for a score: where there is an estimate (of 2^-14, whatever CPU makes it), two of Newton's steps give the same number: tried
-// with 41 starts within 2^-14 for each of the 2^23 numbers d, they fail at the one below 2 alone.
-#if defined(__AVX512F__)
-CELOSS_INLINE F32 inverse_of_sum(F32 d) {
-    const F32 estimate = (F32)_mm512_rcp14_ps((__m512)d);
-    const F32 close = fma(estimate, fma(-d, estimate, F32{} + 1.0f), estimate);
-    return select(d == 0x1.fffffep+0f, F32{} + 0x1.000002p-1f, fma(close, fma(-d, close, F32{} + 1.0f), close));
-}
-#else
-CELOSS_INLINE F32 inverse_of_sum(F32 d) { return 1.0f / d; }
-#endif
-CELOSS_INLINE F64 inverse_of_sum(F64 d) { return 1.0 / d; }
-
 // -|z|: the sign bit set.
 template <class T> CELOSS_INLINE typename VectorOf<T>::V minus_absolute(typename VectorOf<T>::V z) {
     typedef typename VectorOf<T>::M M;
@@ -83,7 +69,7 @@ template <class T> struct Score {
     CELOSS_INLINE Parts<V> less_likely() const {
         V d = fma(e.high, V{} + per_unit, V{} + T(1));
         V d_low = fma(e.low, V{} + per_unit, fma(e.high, V{} + per_unit, T(1) - d));
-        const V inverse = inverse_of_sum(d), q = e.high * inverse;
+        const V inverse = T(1) / d, q = e.high * inverse;
         V lost = remainder_of(e.high, q, d) + (e.low - q * d_low);
         return {q, lost * inverse};
     }
@@ -127,7 +113,7 @@ template <class T> void sigmoid(ptrdiff_t n, const T* z, T* p) {
         const auto negative = v < 0;
         const V d = fma(e.high, V{} + Score<T>::per_unit, V{} + T(1));
         const V numerator = select(negative, e.high, V{} + Score<T>::unit);
-        const V inverse = inverse_of_sum(d), q = numerator * inverse;
+        const V inverse = T(1) / d, q = numerator * inverse;
         const V lost = remainder_of(numerator, q, d) + select(negative, e.low, V{});
         store_count(p + i, count, fma(lost, inverse, q) * Score<T>::per_unit);
     });

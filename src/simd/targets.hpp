@@ -33,8 +33,9 @@ int read_targets(const I* target, const double* sample_weight, ptrdiff_t n, int6
     return (kept ? SEEN_KEPT : 0) | (ignored ? SEEN_IGNORED : 0) | (outside ? SEEN_OUT_OF_RANGE : 0);
 }
 
-// A class of a row that is ignored: any.
+// The class, or 0 where there is none (-1).
 CELOSS_INLINE ptrdiff_t class_or_0(int64_t target) { return (ptrdiff_t)(target & ~(target >> 63)); }
+template <class M> CELOSS_INLINE M class_or_0(M targets) { return targets < 0 ? M{} : targets; }
 
 // Up to so many classes, what is done at each row's class is done by looking at all of them: measured, see docs/design.md.
 constexpr ptrdiff_t FEW_CLASSES = 4;
@@ -85,6 +86,29 @@ CELOSS_INLINE M64 ignored_rows(const int64_t* targets, ptrdiff_t i) {
     M64 target{};
     if (targets) __builtin_memcpy(&target, targets + i, sizeof target);
     return target < 0;
+}
+
+// at_i at class_i, or, of a row that has none (-1), at class 0: a row that is ignored, or is NaN throughout.
+template <class T> void put(const Tile<T>* g, const int64_t* class_of, const double* at) {
+    typedef typename VectorOf<T>::Int Int;
+    T* const to = g->at;
+    const ptrdiff_t rows = g->rows, row_stride = g->row_stride, class_stride = g->class_stride;
+    if (row_stride != 1) {
+        for (ptrdiff_t i = 0; i < rows; ++i) to[i * row_stride + class_or_0(class_of[i]) * class_stride] = (T)at[i];
+    } else if (g->classes <= FEW_CLASSES) {
+        for (ptrdiff_t i = 0; i < rows; i += lanes_of<T>()) {
+            const auto wanted = load_targets<T>(class_of + i);
+            const auto there = load_narrowed<T>(at + i);
+            T* lanes = to + i;
+            for (ptrdiff_t j = 0; j < g->classes; ++j, lanes += class_stride)
+                store(lanes, select(class_or_0(wanted) == (Int)j, there, load(lanes)));
+        }
+    } else {
+        const PlacesOfClasses places(class_of, rows, class_stride);
+        T value[CELOSS_ROOM_FOR_ROWS];
+        for (ptrdiff_t i = 0; i < rows; ++i) value[i] = (T)at[i];
+        for (ptrdiff_t i = 0; i < rows; ++i) to[places.of_row[i]] = value[i];
+    }
 }
 
 // The sum of s_n w_t over n rows, but those that are ignored.

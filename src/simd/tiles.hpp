@@ -189,11 +189,15 @@ void join_short_runs(const T* __restrict from, ptrdiff_t from_stride, ptrdiff_t 
             __builtin_memcpy(to + (i * INNER + j) * (ptrdiff_t)sizeof(T), from + j * from_stride + i, sizeof(T));
 }
 
+template <int WRITE> CELOSS_INLINE void prefetch_run(const char* at, ptrdiff_t bytes) {
+    for (ptrdiff_t b = 0; b < bytes; b += 64) __builtin_prefetch(at + PREFETCH_AHEAD + b, WRITE);
+}
+
 // to[j * to_stride + i] = from[i][j] for `outer` runs of `inner` numbers, from_stride bytes apart; lanes up to the next
 // multiple of the vector's width are filled too if `fill`.
 template <class T>
 void transpose_in(const char* from, ptrdiff_t from_stride, ptrdiff_t outer, ptrdiff_t inner, T* to, ptrdiff_t to_stride,
-                  bool fill) {
+                  bool fill, bool fetch) {
     constexpr int W = lanes_of<T>(), cell = cell_of<T>();
     ptrdiff_t i = 0;
     const bool follow = from_stride == inner * (ptrdiff_t)sizeof(T);  // the runs follow one another
@@ -214,6 +218,7 @@ void transpose_in(const char* from, ptrdiff_t from_stride, ptrdiff_t outer, ptrd
             continue;
         }
         const char* row = from + i * from_stride;
+        if (fetch && follow) prefetch_run<0>(row, W * from_stride);
         for (ptrdiff_t j = 0; j < inner; j += cell) {
             if (j + cell > inner) j = inner - cell;
             typename VectorOf<T>::V v[cell];
@@ -226,7 +231,8 @@ void transpose_in(const char* from, ptrdiff_t from_stride, ptrdiff_t outer, ptrd
 
 // to[i][j] = from[j * from_stride + i]: the way back, into runs of `inner` numbers to_stride bytes apart.
 template <class T>
-void transpose_out(const T* from, ptrdiff_t from_stride, ptrdiff_t outer, ptrdiff_t inner, char* to, ptrdiff_t to_stride) {
+void transpose_out(const T* from, ptrdiff_t from_stride, ptrdiff_t outer, ptrdiff_t inner, char* to, ptrdiff_t to_stride,
+                   bool fetch) {
     constexpr int W = lanes_of<T>(), cell = cell_of<T>();
     ptrdiff_t i = 0;
     const bool follow = to_stride == inner * (ptrdiff_t)sizeof(T);  // the runs follow one another
@@ -248,6 +254,7 @@ void transpose_out(const T* from, ptrdiff_t from_stride, ptrdiff_t outer, ptrdif
             continue;
         }
         char* row = to + i * to_stride;
+        if (fetch && follow) prefetch_run<1>(row, W * to_stride);
         for (ptrdiff_t j = 0; j < inner; j += cell) {
             if (j + cell > inner) j = inner - cell;
             typename VectorOf<T>::V v[cell];
@@ -261,7 +268,7 @@ void transpose_out(const T* from, ptrdiff_t from_stride, ptrdiff_t outer, ptrdif
 // ---- a matrix and a tile -----------------------------------------------------------------------------------------------
 
 // Both sides seen as runs: `outer` runs of `inner` numbers, where `inner` is the direction contiguous in the matrix.
-template <class T> void load_tile(const Matrix* from, const Tile<T>* to) {
+template <class T> void load_tile(const Matrix* from, const Tile<T>* to, int fetch) {
     const ptrdiff_t size = item_size(from->storage);
     const bool classes_as_lanes = !has_rows_as_lanes(to);
     const ptrdiff_t padded = whole_groups(to->rows);
@@ -280,14 +287,14 @@ template <class T> void load_tile(const Matrix* from, const Tile<T>* to) {
             return;
         }
         const ptrdiff_t to_stride = by_class ? to->class_stride : to->row_stride;
-        if (is_native<T>(from->storage)) return transpose_in(from->at, stride, outer, inner, to->at, to_stride, by_class);
+        if (is_native<T>(from->storage)) return transpose_in(from->at, stride, outer, inner, to->at, to_stride, by_class, fetch != 0);
         constexpr ptrdiff_t RUN = 64, RUNS = CELOSS_LANE_GROUP;
         T converted[RUNS * RUN];
         for (ptrdiff_t o = 0; o < outer; o += RUNS) {
             const ptrdiff_t runs = outer - o < RUNS ? outer - o : RUNS;
             if (stride == inner * size && inner <= RUN) {  // the runs follow one another: one long run
                 read_run(from->at + o * stride, from->storage, converted, runs * inner);
-                transpose_in((const char*)converted, inner * (ptrdiff_t)sizeof(T), runs, inner, to->at + o, to_stride, by_class);
+                transpose_in((const char*)converted, inner * (ptrdiff_t)sizeof(T), runs, inner, to->at + o, to_stride, by_class, false);
                 continue;
             }
             for (ptrdiff_t start = 0; start < inner; start += RUN) {
@@ -295,7 +302,7 @@ template <class T> void load_tile(const Matrix* from, const Tile<T>* to) {
                 for (ptrdiff_t r = 0; r < runs; ++r)
                     read_run(from->at + (o + r) * stride + start * size, from->storage, converted + r * RUN, n);
                 transpose_in((const char*)converted, RUN * (ptrdiff_t)sizeof(T), runs, n, to->at + start * to_stride + o,
-                             to_stride, by_class);
+                             to_stride, by_class, false);
             }
         }
         return;
@@ -306,7 +313,7 @@ template <class T> void load_tile(const Matrix* from, const Tile<T>* to) {
                 i < to->rows ? read_number<T>(from->at + i * from->row_stride + j * from->class_stride, from->storage) : T(0);
 }
 
-template <class T> void store_tile(const Tile<T>* from, const Matrix* to) {
+template <class T> void store_tile(const Tile<T>* from, const Matrix* to, int fetch) {
     const ptrdiff_t size = item_size(to->storage);
     const bool classes_as_lanes = !has_rows_as_lanes(from);
     const bool by_class = to->class_stride == size && (classes_as_lanes || to->row_stride != size);
@@ -319,20 +326,20 @@ template <class T> void store_tile(const Tile<T>* from, const Matrix* to) {
             return;
         }
         const ptrdiff_t from_stride = by_class ? from->class_stride : from->row_stride;
-        if (is_native<T>(to->storage)) return transpose_out(from->at, from_stride, outer, inner, to->at, stride);
+        if (is_native<T>(to->storage)) return transpose_out(from->at, from_stride, outer, inner, to->at, stride, fetch != 0);
         constexpr ptrdiff_t RUN = 64, RUNS = CELOSS_LANE_GROUP;
         T turned[RUNS * RUN];
         for (ptrdiff_t o = 0; o < outer; o += RUNS) {
             const ptrdiff_t runs = outer - o < RUNS ? outer - o : RUNS;
             if (stride == inner * size && inner <= RUN) {
-                transpose_out(from->at + o, from_stride, runs, inner, (char*)turned, inner * (ptrdiff_t)sizeof(T));
+                transpose_out(from->at + o, from_stride, runs, inner, (char*)turned, inner * (ptrdiff_t)sizeof(T), false);
                 write_run(turned, to->at + o * stride, to->storage, runs * inner);
                 continue;
             }
             for (ptrdiff_t start = 0; start < inner; start += RUN) {
                 const ptrdiff_t n = inner - start < RUN ? inner - start : RUN;
                 transpose_out(from->at + start * from_stride + o, from_stride, runs, n, (char*)turned,
-                              RUN * (ptrdiff_t)sizeof(T));
+                              RUN * (ptrdiff_t)sizeof(T), false);
                 for (ptrdiff_t r = 0; r < runs; ++r)
                     write_run(turned + r * RUN, to->at + (o + r) * stride + start * size, to->storage, n);
             }

@@ -190,6 +190,24 @@ template <class M> CELOSS_INLINE bool any_lane(M mask) {
 #endif
 }
 
+// A bit for each lane, the first the lowest.
+template <class T> CELOSS_INLINE uint64_t bits_of_lanes(typename VectorOf<T>::M mask) {
+#if defined(__AVX512F__)
+    if (sizeof(T) == 4) return _mm512_movepi32_mask((__m512i)mask);
+    return _mm512_movepi64_mask((__m512i)mask);
+#elif defined(__AVX2__)
+    if (sizeof(T) == 4) return (uint64_t)_mm256_movemask_ps((__m256)mask);
+    return (uint64_t)_mm256_movemask_pd((__m256d)mask);
+#elif defined(__SSE2__)
+    if (sizeof(T) == 4) return (uint64_t)_mm_movemask_ps((__m128)mask);
+    return (uint64_t)_mm_movemask_pd((__m128d)mask);
+#else
+    uint64_t bits = 0;
+    for (int k = 0; k < lanes_of<T>(); ++k) bits |= (uint64_t)(mask[k] != 0) << k;
+    return bits;
+#endif
+}
+
 // ---- float32 lanes as two float64 vectors, and back -------------------------------------------------------------------
 
 #if defined(__AVX512F__)
