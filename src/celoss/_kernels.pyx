@@ -43,9 +43,9 @@ ctypedef fused real:
 
 cdef enum:
     # Up to so many classes, rows are the lanes of the vectors; above, classes are. Where the two cost the same (docs/design.md,
-    # "Blocks, stretches, chunks"); and of the Brier score and the classification error.
+    # "Blocks, stretches, chunks"): of most operations; and of log_softmax, the Brier score and the classification error.
     ROWS_AS_LANES = 127
-    ROWS_AS_LANES_OF_ERRORS = 96
+    ROWS_AS_FEWER_LANES = 96
     # Rows whose losses are summed together: a tile of them stays in the second-level cache, and they are at most
     # CELOSS_BLOCK_ROWS, the length of the per-row arrays.
     BLOCK_BYTES = 131072
@@ -202,7 +202,7 @@ cdef void cross_entropy_rows(Call* c, Py_ssize_t n, const Workplace[real]* at, R
     else:
         r.left_out = r.argmax
         if steps & MAXIMUM:
-            ops.argmax(&at.x, r)
+            ops.place_of_maximum(&at.x, r)
     # 2. What smoothing or probabilities need of the logits, which step 3 may overwrite.
     if steps & SOFT_SUMS and options.soft_targets:
         ops.soft_sums(&at.x, &at.q, &options, r)
@@ -235,7 +235,7 @@ cdef void log_softmax_rows(Call* c, Py_ssize_t n, const Workplace[real]* at, Row
     cdef Tile[real] nowhere = at.g
     nowhere.at = NULL
     if steps & MAXIMUM:
-        ops.argmax(&at.x, r)
+        ops.place_of_maximum(&at.x, r)
     r.left_out = r.argmax
     if steps & EXP_SUM:
         ops.exp_sum(&at.x, &nowhere, &at.ahead, r)
@@ -248,7 +248,7 @@ cdef void log_softmax_rows(Call* c, Py_ssize_t n, const Workplace[real]* at, Row
 cdef void logsumexp_rows(Call* c, Py_ssize_t n, const Workplace[real]* at, Rows[real]* r, int steps) noexcept nogil:
     cdef const BlockOps[real]* ops = ops_of(r)
     if steps & MAXIMUM:
-        ops.argmax(&at.x, r)
+        ops.place_of_maximum(&at.x, r)
     r.left_out = r.argmax
     if steps & EXP_SUM:
         ops.infinite_sums(&at.x, r)
@@ -312,10 +312,10 @@ cdef void add(Operation operation, PassesOfFloats floats, PassesOfDoubles double
 cdef void fill_operations() noexcept nogil:
     # Each: its passes; most_lane_classes; in_pieces, keeps_exponentials, has_losses, fetches; wide_tiles, one_hot.
     add(CROSS_ENTROPY, cross_entropy_rows[float], cross_entropy_rows[double], ROWS_AS_LANES, True, True, True, True, 0, False)
-    add(BRIER, brier_rows[float], brier_rows[double], ROWS_AS_LANES_OF_ERRORS, False, False, True, False, 2, True)
-    add(ZERO_ONE, zero_one_rows[float], zero_one_rows[double], ROWS_AS_LANES_OF_ERRORS, False, False, True, False, 0, False)
+    add(BRIER, brier_rows[float], brier_rows[double], ROWS_AS_FEWER_LANES, False, False, True, False, 2, True)
+    add(ZERO_ONE, zero_one_rows[float], zero_one_rows[double], ROWS_AS_FEWER_LANES, False, False, True, False, 0, False)
     add(SOFTMAX, softmax_rows[float], softmax_rows[double], ROWS_AS_LANES, True, True, False, True, 0, False)
-    add(LOG_SOFTMAX, log_softmax_rows[float], log_softmax_rows[double], ROWS_AS_LANES, True, False, False, True, 0, False)
+    add(LOG_SOFTMAX, log_softmax_rows[float], log_softmax_rows[double], ROWS_AS_FEWER_LANES, True, False, False, True, 0, False)
     add(LOGSUMEXP, logsumexp_rows[float], logsumexp_rows[double], ROWS_AS_LANES, True, False, True, True, 0, False)
     add(SOFTMAX_VJP, softmax_vjp_rows[float], softmax_vjp_rows[double], ROWS_AS_LANES, True, False, False, False, 0, False)
     add(LOG_SOFTMAX_VJP, log_softmax_vjp_rows[float], log_softmax_vjp_rows[double], ROWS_AS_LANES, True, False, False, False, 0,

@@ -62,6 +62,7 @@ cdef extern from "simd/contract.h" nogil:
 
     cdef cppclass BlockOps[T]:
         void maximum(const Tile[T]*, Rows[T]*)
+        void place_of_maximum(const Tile[T]*, Rows[T]*)
         void argmax(const Tile[T]*, Rows[T]*)
         void soft_sums(const Tile[T]*, const Tile[T]*, const RowOptions*, Rows[T]*)
         void exp_sum(const Tile[T]*, const Tile[T]*, const Ahead*, Rows[T]*)

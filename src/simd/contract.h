@@ -145,7 +145,8 @@ enum Probe {
 template <class T> struct BlockOps {
     // maximum. NaNs are passed over here and found by exp_sum.
     void (*maximum)(const Tile<T>* x, Rows<T>* rows);
-    // maximum, argmax.
+    // maximum, argmax; of a row with a NaN whatever comes. And for what decides by it: -1 there.
+    void (*place_of_maximum)(const Tile<T>* x, Rows<T>* rows);
     void (*argmax)(const Tile<T>* x, Rows<T>* rows);
 
     // mass (of probabilities) and gap.
