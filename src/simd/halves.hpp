@@ -47,32 +47,42 @@ inline uint16_t bfloat_of_float(float value) {
 typedef uint16_t U16 __attribute__((vector_size(CELOSS_VECTOR_BYTES / 2)));
 typedef uint32_t U32 __attribute__((vector_size(CELOSS_VECTOR_BYTES)));
 
-CELOSS_INLINE F32 floats_of_bfloats(const char* from) { return (F32)(__builtin_convertvector(read_bits<U16>(from), U32) << 16); }
+CELOSS_INLINE F32 floats_of_bfloats(U16 v) { return (F32)(__builtin_convertvector(v, U32) << 16); }
+// To the nearest, ties to even; a NaN becomes a quiet one.
+CELOSS_INLINE U16 bfloats_of(F32 v) {
+    const U32 bits = (U32)v, rounded = bits + 0x7fffu + ((bits >> 16) & 1u);
+#if defined(__AVX512F__)
+    const __mmask16 nan = _mm512_cmp_ps_mask((__m512)v, (__m512)v, _CMP_UNORD_Q);
+    const __m512i all = _mm512_mask_or_epi32((__m512i)rounded, nan, (__m512i)bits, _mm512_set1_epi32(0x400000));
+    return (U16)_mm512_cvtepi32_epi16(_mm512_srli_epi32(all, 16));
+#else
+    return __builtin_convertvector(((v == v) ? rounded : bits | 0x400000u) >> 16, U16);
+#endif
+}
+CELOSS_INLINE F32 floats_of_bfloats(const char* from) { return floats_of_bfloats(read_bits<U16>(from)); }
 CELOSS_INLINE void store_bfloats(char* to, F32 v) {
-    U32 bits = (U32)v;
-    U32 rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
-    U32 nan = (bits >> 16) | 0x40u;
-    U16 out = __builtin_convertvector((v == v) ? rounded : nan, U16);
+    const U16 out = bfloats_of(v);
     __builtin_memcpy(to, &out, sizeof out);
 }
 #if defined(__AVX512F__)
 #define CELOSS_HALF_VECTORS 1
-CELOSS_INLINE F32 floats_of_halves(const char* from) { return (F32)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)from)); }
-CELOSS_INLINE void store_halves(char* to, F32 v) {
-    _mm256_storeu_si256((__m256i*)to, _mm512_cvtps_ph((__m512)v, _MM_FROUND_TO_NEAREST_INT));
-}
+CELOSS_INLINE F32 floats_of_halves(U16 v) { return (F32)_mm512_cvtph_ps((__m256i)v); }
+CELOSS_INLINE U16 halves_of(F32 v) { return (U16)_mm512_cvtps_ph((__m512)v, _MM_FROUND_TO_NEAREST_INT); }
 #elif defined(__F16C__)
 #define CELOSS_HALF_VECTORS 1
-CELOSS_INLINE F32 floats_of_halves(const char* from) { return (F32)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)from)); }
-CELOSS_INLINE void store_halves(char* to, F32 v) {
-    _mm_storeu_si128((__m128i*)to, _mm256_cvtps_ph((__m256)v, _MM_FROUND_TO_NEAREST_INT));
-}
+CELOSS_INLINE F32 floats_of_halves(U16 v) { return (F32)_mm256_cvtph_ps((__m128i)v); }
+CELOSS_INLINE U16 halves_of(F32 v) { return (U16)_mm256_cvtps_ph((__m256)v, _MM_FROUND_TO_NEAREST_INT); }
 #elif defined(__aarch64__)
 #define CELOSS_HALF_VECTORS 1
-CELOSS_INLINE F32 floats_of_halves(const char* from) {
-    return (F32)vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16((const uint16_t*)from)));
+CELOSS_INLINE F32 floats_of_halves(U16 v) { return (F32)vcvt_f32_f16((float16x4_t)v); }
+CELOSS_INLINE U16 halves_of(F32 v) { return (U16)vcvt_f16_f32((float32x4_t)v); }
+#endif
+#ifdef CELOSS_HALF_VECTORS
+CELOSS_INLINE F32 floats_of_halves(const char* from) { return floats_of_halves(read_bits<U16>(from)); }
+CELOSS_INLINE void store_halves(char* to, F32 v) {
+    const U16 out = halves_of(v);
+    __builtin_memcpy(to, &out, sizeof out);
 }
-CELOSS_INLINE void store_halves(char* to, F32 v) { vst1_u16((uint16_t*)to, vreinterpret_u16_f16(vcvt_f16_f32((float32x4_t)v))); }
 #endif
 
 // A vector of floats from any storage but float64, and back. float16 only where there are instructions for it.
