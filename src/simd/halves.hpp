@@ -48,15 +48,31 @@ typedef uint16_t U16 __attribute__((vector_size(CELOSS_VECTOR_BYTES / 2)));
 typedef uint32_t U32 __attribute__((vector_size(CELOSS_VECTOR_BYTES)));
 
 CELOSS_INLINE F32 floats_of_bfloats(U16 v) { return (F32)(__builtin_convertvector(v, U32) << 16); }
-// To the nearest, ties to even; a NaN becomes a quiet one.
-CELOSS_INLINE U16 bfloats_of(F32 v) {
+// The bits of v rounded to the upper 16, to the nearest, ties to even; a NaN becomes a quiet one. What is left below is anything.
+CELOSS_INLINE U32 rounded_to_bfloats(F32 v) {
     const U32 bits = (U32)v, rounded = bits + 0x7fffu + ((bits >> 16) & 1u);
 #if defined(__AVX512F__)
     const __mmask16 nan = _mm512_cmp_ps_mask((__m512)v, (__m512)v, _CMP_UNORD_Q);
-    const __m512i all = _mm512_mask_or_epi32((__m512i)rounded, nan, (__m512i)bits, _mm512_set1_epi32(0x400000));
-    return (U16)_mm512_cvtepi32_epi16(_mm512_srli_epi32(all, 16));
+    return (U32)_mm512_mask_or_epi32((__m512i)rounded, nan, (__m512i)bits, _mm512_set1_epi32(0x400000));
 #else
-    return __builtin_convertvector(((v == v) ? rounded : bits | 0x400000u) >> 16, U16);
+    return (v == v) ? rounded : bits | 0x400000u;
+#endif
+}
+CELOSS_INLINE U16 bfloats_of(F32 v) { return __builtin_convertvector(rounded_to_bfloats(v) >> 16, U16); }
+// Two vectors, one behind the other.
+CELOSS_INLINE void store_two_bfloats(char* to, F32 v, F32 w) {
+    const U32 a = rounded_to_bfloats(v), b = rounded_to_bfloats(w);
+#if defined(__AVX512F__)
+    alignas(64) static constexpr uint16_t upper[32] = {1,  3,  5,  7,  9,  11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31,
+                                                       33, 35, 37, 39, 41, 43, 45, 47, 49, 51, 53, 55, 57, 59, 61, 63};
+    _mm512_storeu_si512(to, _mm512_permutex2var_epi16((__m512i)a, _mm512_load_si512(upper), (__m512i)b));
+#elif defined(__AVX2__)
+    const __m256i pairs = _mm256_packus_epi32(_mm256_srli_epi32((__m256i)a, 16), _mm256_srli_epi32((__m256i)b, 16));
+    _mm256_storeu_si256((__m256i*)to, _mm256_permute4x64_epi64(pairs, 0xd8));
+#else
+    const U16 first = __builtin_convertvector(a >> 16, U16), second = __builtin_convertvector(b >> 16, U16);
+    __builtin_memcpy(to, &first, sizeof first);
+    __builtin_memcpy(to + sizeof first, &second, sizeof second);
 #endif
 }
 CELOSS_INLINE F32 floats_of_bfloats(const char* from) { return floats_of_bfloats(read_bits<U16>(from)); }

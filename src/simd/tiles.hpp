@@ -86,9 +86,9 @@ template <class T> void write_run(const T* from, char* to, int storage, ptrdiff_
     if constexpr (sizeof(T) == 4) {
         constexpr int W = lanes_of<T>();
         if (storage == STORED_BFLOAT16)
-            for (; i + W <= n; i += W) {
+            for (; i + 2 * W <= n; i += 2 * W) {
                 __builtin_prefetch(to + 2 * i + PREFETCH_AHEAD, 1);
-                store_bfloats(to + 2 * i, load(from + i));
+                store_two_bfloats(to + 2 * i, load(from + i), load(from + i + W));
             }
 #ifdef CELOSS_HALF_VECTORS
         if (storage == STORED_FLOAT16)
@@ -265,8 +265,48 @@ void transpose_out(const T* from, ptrdiff_t from_stride, ptrdiff_t outer, ptrdif
     }
 }
 
-// ---- the same of float16 and bfloat16, 8 x 8 at a time: half as many loads and shuffles as of floats ---------------------
+// ---- the same of bfloat16 and float16, 8 classes at a time: half as many loads and shuffles as of floats ------------------
+//
+// Of as many of `outer` runs as are whole vectors of them; how many these were.
 
+// Two bfloats are a number of 32 bits: one is its upper half, the other is shifted there.
+inline ptrdiff_t transpose_bfloats_in(const char* from, ptrdiff_t from_stride, ptrdiff_t outer, ptrdiff_t inner, float* to,
+                                      ptrdiff_t to_stride) {
+    constexpr int W = lanes_of<float>();
+    ptrdiff_t i = 0;
+    for (; inner >= 8 && i + W <= outer; i += W)
+        for (ptrdiff_t j = 0; j < inner; j += 8) {
+            if (j + 8 > inner) j = inner - 8;
+            F32 v[4];
+            UNROLL_4 for (int r = 0; r < 4; ++r) v[r] = gather_cells<float>(from + (i + r) * from_stride + 2 * j, from_stride);
+            transpose_cells(v);
+            UNROLL_4 for (int r = 0; r < 4; ++r) {
+                store(to + (j + 2 * r) * to_stride + i, (F32)((U32)v[r] << 16));
+                store(to + (j + 2 * r + 1) * to_stride + i, (F32)((U32)v[r] & 0xffff0000u));
+            }
+        }
+    return i;
+}
+inline ptrdiff_t transpose_bfloats_out(const float* from, ptrdiff_t from_stride, ptrdiff_t outer, ptrdiff_t inner, char* to,
+                                       ptrdiff_t to_stride) {
+    constexpr int W = lanes_of<float>();
+    ptrdiff_t i = 0;
+    for (; inner >= 8 && i + W <= outer; i += W)
+        for (ptrdiff_t j = 0; j < inner; j += 8) {
+            if (j + 8 > inner) j = inner - 8;
+            F32 v[4];
+            UNROLL_4 for (int r = 0; r < 4; ++r) {
+                const U32 a = rounded_to_bfloats(load(from + (j + 2 * r) * from_stride + i));
+                const U32 b = rounded_to_bfloats(load(from + (j + 2 * r + 1) * from_stride + i));
+                v[r] = (F32)((a >> 16) | (b & 0xffff0000u));
+            }
+            transpose_cells(v);
+            UNROLL_4 for (int r = 0; r < 4; ++r) scatter_cells(v[r], to + (i + r) * to_stride + 2 * j, to_stride, 4);
+        }
+    return i;
+}
+
+// float16 in cells of 8 x 8.
 #if defined(__AVX2__)
 #if defined(__AVX512F__)
 // v[r] = the 16 bytes at row r, and those 8 rows further on; and back.
@@ -302,46 +342,39 @@ CELOSS_INLINE void transpose_eight(U16* v) {
 }
 #undef CELOSS_UNPACK
 
-// Of as many of `outer` runs as are whole vectors of them; how many these were.
-inline ptrdiff_t transpose_halves_in(const char* from, ptrdiff_t from_stride, int storage, ptrdiff_t outer, ptrdiff_t inner,
-                                     float* to, ptrdiff_t to_stride) {
+inline ptrdiff_t transpose_halves_in(const char* from, ptrdiff_t from_stride, ptrdiff_t outer, ptrdiff_t inner, float* to,
+                                     ptrdiff_t to_stride) {
     constexpr int W = lanes_of<float>();
-    if (inner < 8) return 0;
-    const bool is_bfloat = storage == STORED_BFLOAT16;
     ptrdiff_t i = 0;
-    for (; i + W <= outer; i += W)
+    for (; inner >= 8 && i + W <= outer; i += W)
         for (ptrdiff_t j = 0; j < inner; j += 8) {
             if (j + 8 > inner) j = inner - 8;
             U16 v[8];
             UNROLL_8 for (int r = 0; r < 8; ++r) v[r] = two_rows(from + (i + r) * from_stride + 2 * j, from_stride);
             transpose_eight(v);
             float* at = to + j * to_stride + i;
-            if (is_bfloat) UNROLL_8 for (int r = 0; r < 8; ++r) store(at + r * to_stride, floats_of_bfloats(v[r]));
-            else UNROLL_8 for (int r = 0; r < 8; ++r) store(at + r * to_stride, floats_of_halves(v[r]));
+            UNROLL_8 for (int r = 0; r < 8; ++r) store(at + r * to_stride, floats_of_halves(v[r]));
         }
     return i;
 }
 inline ptrdiff_t transpose_halves_out(const float* from, ptrdiff_t from_stride, ptrdiff_t outer, ptrdiff_t inner, char* to,
-                                      ptrdiff_t to_stride, int storage) {
+                                      ptrdiff_t to_stride) {
     constexpr int W = lanes_of<float>();
-    if (inner < 8) return 0;
-    const bool is_bfloat = storage == STORED_BFLOAT16;
     ptrdiff_t i = 0;
-    for (; i + W <= outer; i += W)
+    for (; inner >= 8 && i + W <= outer; i += W)
         for (ptrdiff_t j = 0; j < inner; j += 8) {
             if (j + 8 > inner) j = inner - 8;
             U16 v[8];
             const float* at = from + j * from_stride + i;
-            if (is_bfloat) UNROLL_8 for (int r = 0; r < 8; ++r) v[r] = bfloats_of(load(at + r * from_stride));
-            else UNROLL_8 for (int r = 0; r < 8; ++r) v[r] = halves_of(load(at + r * from_stride));
+            UNROLL_8 for (int r = 0; r < 8; ++r) v[r] = halves_of(load(at + r * from_stride));
             transpose_eight(v);
             UNROLL_8 for (int r = 0; r < 8; ++r) put_two_rows(v[r], to + (i + r) * to_stride + 2 * j, to_stride);
         }
     return i;
 }
 #else
-inline ptrdiff_t transpose_halves_in(const char*, ptrdiff_t, int, ptrdiff_t, ptrdiff_t, float*, ptrdiff_t) { return 0; }
-inline ptrdiff_t transpose_halves_out(const float*, ptrdiff_t, ptrdiff_t, ptrdiff_t, char*, ptrdiff_t, int) { return 0; }
+inline ptrdiff_t transpose_halves_in(const char*, ptrdiff_t, ptrdiff_t, ptrdiff_t, float*, ptrdiff_t) { return 0; }
+inline ptrdiff_t transpose_halves_out(const float*, ptrdiff_t, ptrdiff_t, ptrdiff_t, char*, ptrdiff_t) { return 0; }
 #endif
 
 // ---- a matrix and a tile -----------------------------------------------------------------------------------------------
@@ -371,7 +404,9 @@ template <class T> void load_tile(const Matrix* from, const Tile<T>* to, int fet
         T converted[RUNS * RUN];
         ptrdiff_t o = 0;
         if constexpr (sizeof(T) == 4)
-            if (size == 2) o = transpose_halves_in(from->at, stride, from->storage, outer, inner, to->at, to_stride);
+            if (size == 2)
+                o = (from->storage == STORED_BFLOAT16 ? transpose_bfloats_in
+                                                      : transpose_halves_in)(from->at, stride, outer, inner, to->at, to_stride);
         for (; o < outer; o += RUNS) {
             const ptrdiff_t runs = outer - o < RUNS ? outer - o : RUNS;
             if (stride == inner * size && inner <= RUN) {  // the runs follow one another: one long run
@@ -413,7 +448,9 @@ template <class T> void store_tile(const Tile<T>* from, const Matrix* to, int fe
         T turned[RUNS * RUN];
         ptrdiff_t o = 0;
         if constexpr (sizeof(T) == 4)
-            if (size == 2) o = transpose_halves_out(from->at, from_stride, outer, inner, to->at, stride, to->storage);
+            if (size == 2)
+                o = (to->storage == STORED_BFLOAT16 ? transpose_bfloats_out
+                                                    : transpose_halves_out)(from->at, from_stride, outer, inner, to->at, stride);
         for (; o < outer; o += RUNS) {
             const ptrdiff_t runs = outer - o < RUNS ? outer - o : RUNS;
             if (stride == inner * size && inner <= RUN) {
