@@ -46,63 +46,60 @@ template <class T> void write_number(T value, char* to, int storage) {
 
 // ---- a run of numbers ------------------------------------------------------------------------------------------------
 
+// f(first number) for vectors of `width` numbers; the last one overlaps the one before. Returns how many of n numbers these were.
+template <class F> CELOSS_INLINE ptrdiff_t overlapping_vectors(ptrdiff_t n, int width, F f) {
+    if (n < width) return 0;
+    for (ptrdiff_t i = 0; i + width <= n; i += width) f(i);
+    if (n % width) f(n - width);
+    return n;
+}
+
 template <class T> void read_run(const char* from, int storage, T* to, ptrdiff_t n) {
+    constexpr int W = lanes_of<T>();
+    ptrdiff_t done = 0;
     if (is_native<T>(storage)) {
         __builtin_memcpy(to, from, (size_t)n * sizeof(T));
         return;
     }
-    ptrdiff_t i = 0;
     if constexpr (sizeof(T) == 4) {
-        constexpr int W = lanes_of<T>();
         if (storage == STORED_BFLOAT16)
-            for (; i + W <= n; i += W) {
-                __builtin_prefetch(from + 2 * i + PREFETCH_AHEAD);
-                store(to + i, floats_of_bfloats(from + 2 * i));
-            }
+            done = overlapping_vectors(n, W, [&](ptrdiff_t i) CELOSS_LAMBDA_INLINE { store(to + i, floats_of_bfloats(from + 2 * i)); });
 #ifdef CELOSS_HALF_VECTORS
         if (storage == STORED_FLOAT16)
-            for (; i + W <= n; i += W) {
-                __builtin_prefetch(from + 2 * i + PREFETCH_AHEAD);
-                store(to + i, floats_of_halves(from + 2 * i));
-            }
+            done = overlapping_vectors(n, W, [&](ptrdiff_t i) CELOSS_LAMBDA_INLINE { store(to + i, floats_of_halves(from + 2 * i)); });
 #endif
     } else if (has_float_vectors(storage)) {
-        constexpr int W = lanes_of<T>();
-        for (; i + 2 * W <= n; i += 2 * W) {
+        done = overlapping_vectors(n, 2 * W, [&](ptrdiff_t i) CELOSS_LAMBDA_INLINE {
             const F32 v = floats_of(from + i * item_size(storage), storage);
             store(to + i, widen_low(v));
             store(to + i + W, widen_high(v));
-        }
+        });
     }
-    for (; i < n; ++i) to[i] = read_number<T>(from + i * item_size(storage), storage);
+    for (; done < n; ++done) to[done] = read_number<T>(from + done * item_size(storage), storage);
 }
 
 template <class T> void write_run(const T* from, char* to, int storage, ptrdiff_t n) {
+    constexpr int W = lanes_of<T>();
+    ptrdiff_t done = 0;
     if (is_native<T>(storage)) {
         __builtin_memcpy(to, from, (size_t)n * sizeof(T));
         return;
     }
-    ptrdiff_t i = 0;
     if constexpr (sizeof(T) == 4) {
-        constexpr int W = lanes_of<T>();
         if (storage == STORED_BFLOAT16)
-            for (; i + 2 * W <= n; i += 2 * W) {
-                __builtin_prefetch(to + 2 * i + PREFETCH_AHEAD, 1);
+            done = overlapping_vectors(n, 2 * W, [&](ptrdiff_t i) CELOSS_LAMBDA_INLINE {
                 store_two_bfloats(to + 2 * i, load(from + i), load(from + i + W));
-            }
+            });
 #ifdef CELOSS_HALF_VECTORS
         if (storage == STORED_FLOAT16)
-            for (; i + W <= n; i += W) {
-                __builtin_prefetch(to + 2 * i + PREFETCH_AHEAD, 1);
-                store_halves(to + 2 * i, load(from + i));
-            }
+            done = overlapping_vectors(n, W, [&](ptrdiff_t i) CELOSS_LAMBDA_INLINE { store_halves(to + 2 * i, load(from + i)); });
 #endif
     } else if (has_float_vectors(storage)) {
-        constexpr int W = lanes_of<T>();
-        for (; i + 2 * W <= n; i += 2 * W)
+        done = overlapping_vectors(n, 2 * W, [&](ptrdiff_t i) CELOSS_LAMBDA_INLINE {
             store_floats(to + i * item_size(storage), storage, narrow(load(from + i), load(from + i + W)));
+        });
     }
-    for (; i < n; ++i) write_number(from[i], to + i * item_size(storage), storage);
+    for (; done < n; ++done) write_number(from[done], to + done * item_size(storage), storage);
 }
 
 // ---- transpose: runs of one orientation into runs of the other ----------------------------------------------------------
