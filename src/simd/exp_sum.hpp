@@ -30,9 +30,7 @@ template <int VECTORS> struct ExpSum<float, VECTORS> {
         sum[2 * k] += widen_low_at(at);
         sum[2 * k + 1] += widen_high_at(at);
     }
-    CELOSS_INLINE void finish() {
-        UNROLL_8 for (int k = 0; k < VECTORS; ++k) add(k, lost[k]);
-    }
+    CELOSS_INLINE void finish() { UNROLL_8 for (int k = 0; k < VECTORS; ++k) add(k, lost[k]); }
     // Of each lane; and (16 of them) of all.
     CELOSS_INLINE void put(PerRow& to, ptrdiff_t row) const {
         store(to.high + row, sum[0]);
@@ -61,8 +59,9 @@ template <int VECTORS> struct ExpSum<double, VECTORS> {
 
 // What the sum of a row lacks where its maximum is not left out of it: a lack (exp_log.hpp) for each row, or 0. The maximum may be
 // nearly all of the sum, and the sum's rounding is in every result.
-template <class T> CELOSS_INLINE typename VectorOf<T>::V lack_of_rows(ptrdiff_t i, const RowScale<typename VectorOf<T>::V>& scale,
-                                                                      const Rows<T>* r) {
+template <class T>
+CELOSS_INLINE typename VectorOf<T>::V lack_of_rows(ptrdiff_t i, const RowScale<typename VectorOf<T>::V>& scale,
+                                                   const Rows<T>* r) {
     const auto m = load(r->maximum + i);
     if (!r->left_out) return decltype(m){};  // softmax: see inverse_rows
     return select(load(r->x_left_out + i) < m, exp_of_maximum<T>(m, scale).lack, decltype(m){});
@@ -201,11 +200,12 @@ template <class T> void exp_sum_of_rows(const Tile<T>* x, const Tile<T>* e, Fetc
         if (i + AHEAD < x->rows) look(i + AHEAD);
         if (targets && targets[i] < 0) continue;
         const RowScale<V> row = {splat<T>(shift[i]), splat<T>(lowest[i]), splat<T>(round[i]), V{}};
-        const auto sum = e->at ? shift[i] != 0 ? row_exp_sum<T, true, true> : row_exp_sum<T, true, false>
+        const auto sum = e->at           ? shift[i] != 0 ? row_exp_sum<T, true, true> : row_exp_sum<T, true, false>
                          : shift[i] != 0 ? row_exp_sum<T, false, true>
                                          : row_exp_sum<T, false, false>;
-        r->others.high[i] = sum(x->at + i * x->row_stride, e->at ? e->at + i * e->row_stride : room, x->classes, row,
-                                left_out && r->x_left_out[i] < r->maximum[i] ? lack[i] : T(0), ring[i % RING], r->others.low + i, &fetcher);
+        r->others.high[i] =
+            sum(x->at + i * x->row_stride, e->at ? e->at + i * e->row_stride : room, x->classes, row,
+                left_out && r->x_left_out[i] < r->maximum[i] ? lack[i] : T(0), ring[i % RING], r->others.low + i, &fetcher);
     }
 }
 
@@ -218,7 +218,8 @@ CELOSS_INLINE void exp_sum_of_lanes(const Tile<T>* x, const Tile<T>* e, ptrdiff_
     alignas(64) T room[SIDE_VECTORS * W];
     const T* from = x->at + i;
     T* to = e->at ? e->at + i : room;
-    const ptrdiff_t stride = x->class_stride, to_stride = e->at ? e->class_stride : W, to_step = e->at ? SIDE_VECTORS * to_stride : 0;
+    const ptrdiff_t stride = x->class_stride, to_stride = e->at ? e->class_stride : W,
+                    to_step = e->at ? SIDE_VECTORS * to_stride : 0;
     ExpSum<T, 1> sum;
     sum.lost[0] = lack_of_rows<T>(i, row, r);
     ptrdiff_t j = 0;
@@ -343,8 +344,8 @@ template <class T> void exp_sum(const Tile<T>* x, const Tile<T>* e, const Ahead*
 
 // 2^64 times what the exponentials of each of n pieces are multiplied with to be those of the whole row, and its rounding error.
 // Pieces are exponentiated as rows of their own: mostly with no shift, so that this is a power of two.
-inline void ratios_of_pieces(ptrdiff_t n, const double* shift, const double* steps, double row_shift, double row_steps, double* high,
-                             double* low) {
+inline void ratios_of_pieces(ptrdiff_t n, const double* shift, const double* steps, double row_shift, double row_steps,
+                             double* high, double* low) {
     each_vector<double>(n, [&](ptrdiff_t i, int count) {
         const F64 d = load_count(shift + i, count) - row_shift, less_steps = row_steps - load_count(steps + i, count);
         const M64 nothing = !(fma(d, F64{} + ExpConstants<double>::log2e, -less_steps) > -1084.0);  // of what is normal

@@ -91,7 +91,8 @@ template <class T> CELOSS_INLINE Parts<typename VectorOf<T>::V> load_parts(const
 // Rows as lanes: one vector holds the same class of many rows. SOME_IGNORED: their lanes become 0, whatever is there.
 template <class T, bool MINUS, bool SOME_IGNORED>
 CELOSS_INLINE void scaled_lanes_of(const T* from, ptrdiff_t from_stride, T* to, ptrdiff_t to_stride, ptrdiff_t classes,
-                                   const RowFactor<T> factor, Parts<typename VectorOf<T>::V> less, typename VectorOf<T>::M ignored) {
+                                   const RowFactor<T> factor, Parts<typename VectorOf<T>::V> less,
+                                   typename VectorOf<T>::M ignored) {
     for (ptrdiff_t j = 0; j < classes; ++j, from += from_stride, to += to_stride) {
         const auto v = MINUS ? factor.times_less(load(from), less) : factor.times(load(from));
         store(to, SOME_IGNORED ? without(v, ignored) : v);
@@ -106,7 +107,9 @@ template <class T, bool MINUS> void scaled_lanes(const Tile<T>& e, const Tile<T>
         const M ignored = r->targets ? load_targets<T>(r->targets + i) < 0 : M{};
         if (any_lane(ignored))
             scaled_lanes_of<T, MINUS, true>(e.at + i, e.class_stride, g.at + i, g.class_stride, e.classes, factor, less, ignored);
-        else scaled_lanes_of<T, MINUS, false>(e.at + i, e.class_stride, g.at + i, g.class_stride, e.classes, factor, less, ignored);
+        else
+            scaled_lanes_of<T, MINUS, false>(e.at + i, e.class_stride, g.at + i, g.class_stride, e.classes, factor, less,
+                                             ignored);
     }
 }
 

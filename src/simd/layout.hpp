@@ -68,7 +68,8 @@ inline Ahead ahead_of(const Layout& x, const Layout& g, ptrdiff_t outer, ptrdiff
 }
 
 // The same of a row: its classes from one on.
-inline Ahead ahead_in_row(const Layout& x, const Layout& g, ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t first, ptrdiff_t classes) {
+inline Ahead ahead_in_row(const Layout& x, const Layout& g, ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t first,
+                          ptrdiff_t classes) {
     if (classes <= 0 || !is_class_after_class(x)) return {nullptr, nullptr, 0};
     const bool fetch_g = g.at && g.at != x.at && is_class_after_class(g);
     return {matrix_at(x, outer, inner, first).at, fetch_g ? matrix_at(g, outer, inner, first).at : nullptr,

@@ -203,10 +203,9 @@ template <class T> CELOSS_INLINE typename VectorOf<T>::V load_narrowed(const dou
 template <class F> CELOSS_INLINE void each_wide_vector(ptrdiff_t n, F f) {
     constexpr int W = lanes_of<double>();
     ptrdiff_t j = 0;
-    for (; j + SUM_LANES <= n; j += SUM_LANES)
-        UNROLL_8 for (int k = 0; k < SUM_VECTORS; ++k) f(k, j + k * W, W);
-    UNROLL_8 for (int k = 0; k < SUM_VECTORS; ++k)
-        if (j + k * W < n) f(k, j + k * W, (int)(n - j - k * W < W ? n - j - k * W : W));
+    for (; j + SUM_LANES <= n; j += SUM_LANES) UNROLL_8 for (int k = 0; k < SUM_VECTORS; ++k) f(k, j + k * W, W);
+    UNROLL_8 for (int k = 0; k < SUM_VECTORS; ++k) if (j + k * W < n)
+        f(k, j + k * W, (int)(n - j - k * W < W ? n - j - k * W : W));
 }
 
 // f(index, count) for the vectors of n numbers of T; `count` lanes of the last.

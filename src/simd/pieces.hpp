@@ -12,8 +12,9 @@ namespace {
 
 // The numbers of a row that outlive one pass over a piece of it.
 template <class T>
-constexpr PerRow Rows<T>::* numbers_of_piece[] = {&Rows<T>::others,  &Rows<T>::e_left_out, &Rows<T>::mass,        &Rows<T>::gap,
-                                                  &Rows<T>::inverse, &Rows<T>::minus_log,  &Rows<T>::coefficient, &Rows<T>::subtracted};
+constexpr PerRow Rows<T>::* numbers_of_piece[] = {&Rows<T>::others,      &Rows<T>::e_left_out, &Rows<T>::mass,
+                                                  &Rows<T>::gap,         &Rows<T>::inverse,    &Rows<T>::minus_log,
+                                                  &Rows<T>::coefficient, &Rows<T>::subtracted};
 enum { OTHERS = 0, E_LEFT_OUT = 1, MASS = 2, GAP = 3, NUMBERS_OF_PIECE = 8 };
 
 struct Piece {
@@ -113,7 +114,8 @@ template <class T> void merge_sums(const Piece* piece, const Ratio* ratio, ptrdi
         if (each.maximum == -__builtin_inf() && e.high == e.high) continue;
         if (e.high != e.high && each.maximum < __builtin_inf()) r->loss[0] = e.high;  // a NaN that the maximum passed over
         if (each.without_argmax && p != first && each.argmax >= 0) e.add(number_of(each, E_LEFT_OUT, exact));
-        const Exact scale = {__builtin_ldexp(ratio[p].ratio.high, ratio[p].power), __builtin_ldexp(ratio[p].ratio.low, ratio[p].power)};
+        const Exact scale = {__builtin_ldexp(ratio[p].ratio.high, ratio[p].power),
+                             __builtin_ldexp(ratio[p].ratio.low, ratio[p].power)};
         others.add(product_of(e, scale));
         const double below = maximum - each.maximum, seen = below - maximum;
         const Exact distance = {below, (maximum - (below - seen)) + (-each.maximum - seen)};

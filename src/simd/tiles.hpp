@@ -63,10 +63,12 @@ template <class T> void read_run(const char* from, int storage, T* to, ptrdiff_t
     }
     if constexpr (sizeof(T) == 4) {
         if (storage == STORED_BFLOAT16)
-            done = overlapping_vectors(n, W, [&](ptrdiff_t i) CELOSS_LAMBDA_INLINE { store(to + i, floats_of_bfloats(from + 2 * i)); });
+            done = overlapping_vectors(n, W,
+                                       [&](ptrdiff_t i) CELOSS_LAMBDA_INLINE { store(to + i, floats_of_bfloats(from + 2 * i)); });
 #ifdef CELOSS_HALF_VECTORS
         if (storage == STORED_FLOAT16)
-            done = overlapping_vectors(n, W, [&](ptrdiff_t i) CELOSS_LAMBDA_INLINE { store(to + i, floats_of_halves(from + 2 * i)); });
+            done = overlapping_vectors(n, W,
+                                       [&](ptrdiff_t i) CELOSS_LAMBDA_INLINE { store(to + i, floats_of_halves(from + 2 * i)); });
 #endif
     } else if (has_float_vectors(storage)) {
         done = overlapping_vectors(n, 2 * W, [&](ptrdiff_t i) CELOSS_LAMBDA_INLINE {
@@ -328,7 +330,7 @@ CELOSS_INLINE void transpose_eight(U16* v) {
         a[2 * k + 1] = CELOSS_UNPACK(hi, 16, v[2 * k], v[2 * k + 1]);
     }
     UNROLL_4 for (int k = 0; k < 4; ++k) {
-        const U16 *from = a + k / 2 * 4 + k % 2;
+        const U16* from = a + k / 2 * 4 + k % 2;
         b[2 * k] = CELOSS_UNPACK(lo, 32, from[0], from[2]);
         b[2 * k + 1] = CELOSS_UNPACK(hi, 32, from[0], from[2]);
     }
@@ -396,19 +398,21 @@ template <class T> void load_tile(const Matrix* from, const Tile<T>* to, int fet
             return;
         }
         const ptrdiff_t to_stride = by_class ? to->class_stride : to->row_stride;
-        if (is_native<T>(from->storage)) return transpose_in(from->at, stride, outer, inner, to->at, to_stride, by_class, fetch != 0);
+        if (is_native<T>(from->storage))
+            return transpose_in(from->at, stride, outer, inner, to->at, to_stride, by_class, fetch != 0);
         constexpr ptrdiff_t RUN = 64, RUNS = CELOSS_LANE_GROUP;
         T converted[RUNS * RUN];
         ptrdiff_t o = 0;
         if constexpr (sizeof(T) == 4)
             if (size == 2)
-                o = (from->storage == STORED_BFLOAT16 ? transpose_bfloats_in
-                                                      : transpose_halves_in)(from->at, stride, outer, inner, to->at, to_stride);
+                o = (from->storage == STORED_BFLOAT16 ? transpose_bfloats_in : transpose_halves_in)(from->at, stride, outer,
+                                                                                                    inner, to->at, to_stride);
         for (; o < outer; o += RUNS) {
             const ptrdiff_t runs = outer - o < RUNS ? outer - o : RUNS;
             if (stride == inner * size && inner <= RUN) {  // the runs follow one another: one long run
                 read_run(from->at + o * stride, from->storage, converted, runs * inner);
-                transpose_in((const char*)converted, inner * (ptrdiff_t)sizeof(T), runs, inner, to->at + o, to_stride, by_class, false);
+                transpose_in((const char*)converted, inner * (ptrdiff_t)sizeof(T), runs, inner, to->at + o, to_stride, by_class,
+                             false);
                 continue;
             }
             for (ptrdiff_t start = 0; start < inner; start += RUN) {
@@ -446,8 +450,8 @@ template <class T> void store_tile(const Tile<T>* from, const Matrix* to, int fe
         ptrdiff_t o = 0;
         if constexpr (sizeof(T) == 4)
             if (size == 2)
-                o = (to->storage == STORED_BFLOAT16 ? transpose_bfloats_out
-                                                    : transpose_halves_out)(from->at, from_stride, outer, inner, to->at, stride);
+                o = (to->storage == STORED_BFLOAT16 ? transpose_bfloats_out : transpose_halves_out)(from->at, from_stride, outer,
+                                                                                                    inner, to->at, stride);
         for (; o < outer; o += RUNS) {
             const ptrdiff_t runs = outer - o < RUNS ? outer - o : RUNS;
             if (stride == inner * size && inner <= RUN) {
@@ -457,8 +461,8 @@ template <class T> void store_tile(const Tile<T>* from, const Matrix* to, int fe
             }
             for (ptrdiff_t start = 0; start < inner; start += RUN) {
                 const ptrdiff_t n = inner - start < RUN ? inner - start : RUN;
-                transpose_out(from->at + start * from_stride + o, from_stride, runs, n, (char*)turned,
-                              RUN * (ptrdiff_t)sizeof(T), false);
+                transpose_out(from->at + start * from_stride + o, from_stride, runs, n, (char*)turned, RUN * (ptrdiff_t)sizeof(T),
+                              false);
                 for (ptrdiff_t r = 0; r < runs; ++r)
                     write_run(turned + r * RUN, to->at + (o + r) * stride + start * size, to->storage, n);
             }
