@@ -23,12 +23,13 @@ template <class T> struct Smoothed {
     CELOSS_INLINE N subtracted_from(N p, const T* q, int count) const { return q ? p - of(load_wide(q, count)) : p; }
 };
 
-// What some classes add to mass and gap. Without probabilities and weights, what all have in common comes at the end: the
-// share of each, and for float32 also the maximum, since float64 adds up plain logits to far below float32's rounding.
+// What some classes add to mass and gap. Without probabilities, what all have in common comes at the end: the share of each, and
+// without weights for float32 also the maximum, since float64 adds up plain logits to far below float32's rounding.
 template <class T, bool Q, bool WEIGHT> struct SoftTerms {
     typedef Number<T> N;
-    static constexpr bool ALIKE = !Q && !WEIGHT, PLAIN = ALIKE && sizeof(T) == 4;
+    static constexpr bool PLAIN = !Q && !WEIGHT && sizeof(T) == 4;
     N mass, gap;
+    CELOSS_INLINE SoftTerms() : mass{}, gap{} {}
     CELOSS_INLINE SoftTerms(const Smoothed<T>& with, F64 top, F64 logits, F64 q, F64 weight) : mass{}, gap{} {
         if constexpr (PLAIN) {
             gap = logits;
@@ -36,10 +37,16 @@ template <class T, bool Q, bool WEIGHT> struct SoftTerms {
         }
         const N distance = difference<T>(top, logits);
         gap = distance;
-        if (ALIKE) return;
-        mass = Q ? with.of(q) : with.add;
-        if (WEIGHT) mass = mass * number<T>(weight);
+        if (!Q && !WEIGHT) return;
+        mass = Q ? with.of(q) : number<T>(weight);
+        if (Q && WEIGHT) mass = mass * number<T>(weight);
         gap = select(top_of(mass) == 0.0, N{}, mass * distance);
+    }
+    CELOSS_INLINE SoftTerms operator+(const SoftTerms& other) const {
+        SoftTerms both;
+        both.mass = mass + other.mass;
+        both.gap = gap + other.gap;
+        return both;
     }
 };
 
@@ -55,9 +62,8 @@ template <class T, bool Q, bool WEIGHT, bool MASS, int VECTORS> struct SoftSum {
 // The gap of rows from the sum of their terms over all classes.
 template <class T, bool Q, bool WEIGHT>
 CELOSS_INLINE Number<T> gap_of(Number<T> sum, const Smoothed<T>& with, ptrdiff_t classes, F64 top) {
-    typedef SoftTerms<T, Q, WEIGHT> Terms;
-    if constexpr (Terms::PLAIN) sum = fma(F64{} + (double)classes, top, -sum);
-    return Terms::ALIKE ? weighted(with.add, sum) : sum;
+    if constexpr (SoftTerms<T, Q, WEIGHT>::PLAIN) sum = fma(F64{} + (double)classes, top, -sum);
+    return Q ? sum : weighted(with.add, sum);
 }
 
 // Classes as lanes: one row.
@@ -70,9 +76,20 @@ void soft_sums_of_row(const Tile<T>& x, const Tile<T>* q_tile, const RowOptions*
     const Smoothed<T> with(o);
     const F64 top = splat((double)r->maximum[row]);
     SoftSum<T, Q, WEIGHT, MASS, SUM_VECTORS> sum;
-    each_wide_vector(x.classes, [&](int k, ptrdiff_t j, int count) CELOSS_LAMBDA_INLINE {
-        Terms terms(with, top, load_wide(from + j, count), Q ? load_wide(q + j, count) : F64{},
-                    WEIGHT ? load_wide(o->class_weight + j, count) : F64{});
+    const auto terms_at = [&](ptrdiff_t j, int count) CELOSS_LAMBDA_INLINE {
+        return Terms(with, top, load_wide(from + j, count), Q ? load_wide(q + j, count) : F64{},
+                     WEIGHT ? load_wide(o->class_weight + j, count) : F64{});
+    };
+    // For float32 four vectors of a lane at a time: one addition after the other would take longer than all the rest.
+    constexpr ptrdiff_t FOUR = sizeof(T) == 4 ? 4 * SUM_LANES : PTRDIFF_MAX;
+    ptrdiff_t begin = 0;
+    for (; begin + FOUR <= x.classes; begin += FOUR) UNROLL_8 for (int k = 0; k < SUM_VECTORS; ++k) {
+            const ptrdiff_t j = begin + k * W;
+            sum.add(k, (terms_at(j, W) + terms_at(j + SUM_LANES, W)) +
+                           (terms_at(j + 2 * SUM_LANES, W) + terms_at(j + 3 * SUM_LANES, W)));
+        }
+    each_wide_vector(x.classes - begin, [&](int k, ptrdiff_t j, int count) CELOSS_LAMBDA_INLINE {
+        Terms terms = terms_at(begin + j, count);
         if (count < W) {
             const M64 used = first_lanes<double>(count);
             terms.mass = select(used, terms.mass, N{});
@@ -119,8 +136,12 @@ template <class T> void soft_sums(const Tile<T>* x, const Tile<T>* q, const RowO
     } else if (!o->class_weight) {
         soft_sums_of<T, false, false, false>(x, q, o, r);
         store_number(r->mass, 0, Smoothed<T>(o).add * number<T>(splat((double)x->classes)));  // of a piece
-    } else if (r->targets) soft_sums_of<T, false, true, false>(x, q, o, r);
-    else soft_sums_of<T, false, true, true>(x, q, o, r);
+    } else if (r->targets) {
+        soft_sums_of<T, false, true, false>(x, q, o, r);
+    } else {  // a piece
+        soft_sums_of<T, false, true, true>(x, q, o, r);
+        store_number(r->mass, 0, Smoothed<T>(o).add * load_number<T>(r->mass, 0));
+    }
 }
 
 // a e - w (q keep + add), where a is the row's coefficient over its sum, and keep and add are the options' times what the row
