@@ -48,14 +48,15 @@ typedef uint16_t U16 __attribute__((vector_size(CELOSS_VECTOR_BYTES / 2)));
 typedef uint32_t U32 __attribute__((vector_size(CELOSS_VECTOR_BYTES)));
 
 CELOSS_INLINE F32 floats_of_bfloats(U16 v) { return (F32)(__builtin_convertvector(v, U32) << 16); }
-// The bits of v rounded to the upper 16, to the nearest, ties to even; a NaN becomes a quiet one. What is left below is anything.
+// The bits of v rounded to the upper 16, to the nearest, ties to even; what is left below is anything. Rounding may carry a NaN's
+// bits beyond it: those that make a quiet one are set again.
 CELOSS_INLINE U32 rounded_to_bfloats(F32 v) {
     const U32 bits = (U32)v, rounded = bits + 0x7fffu + ((bits >> 16) & 1u);
 #if defined(__AVX512F__)
     const __mmask16 nan = _mm512_cmp_ps_mask((__m512)v, (__m512)v, _CMP_UNORD_Q);
-    return (U32)_mm512_mask_or_epi32((__m512i)rounded, nan, (__m512i)bits, _mm512_set1_epi32(0x400000));
+    return (U32)_mm512_mask_or_epi32((__m512i)rounded, nan, (__m512i)rounded, _mm512_set1_epi32(0x7fc00000));
 #else
-    return (v == v) ? rounded : bits | 0x400000u;
+    return rounded | ((U32)(v != v) & 0x7fc00000u);
 #endif
 }
 CELOSS_INLINE U16 bfloats_of(F32 v) { return __builtin_convertvector(rounded_to_bfloats(v) >> 16, U16); }
