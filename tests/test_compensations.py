@@ -107,6 +107,29 @@ def test_next_to_the_smallest_normal_number(classes, dtype, level):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("classes", [3, 24, 130, 1001])
+def test_softmax_of_sure_rows(classes, dtype, level):
+    """As the gradient: the sum is as exact as in float64, and the exponential and a product are left to round."""
+    x, *_ = case(sure, classes, dtype)
+    truth.assert_ulp(celoss.softmax(x), truth.softmax(x)[0], ulp("compensated gradient", x.dtype))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("classes", [3, 24, 130, 1001])
+def test_loss_of_the_maximum_alone(classes, dtype, level):
+    """Where all other classes weigh nothing, the little that the maximum lacks is all of the loss; the target is far below."""
+    x, target, *_ = case(sure, classes, dtype)
+    x, target = x[:100], target[:100]
+    _, _, nll = truth.softmax(x)
+    best = x.argmax(axis=1)
+    for row in range(0, 100, 9):
+        weight = np.zeros(classes)
+        weight[best[row]] = 2
+        loss = celoss.cross_entropy(x[[row]], target[[row]], weight=weight, label_smoothing=0.25, reduction="none")
+        truth.assert_ulp(loss, nll[[row], best[[row]]] * truth.real(0.5) / classes, ulp("option loss", x.dtype))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("classes", [3, 24, 130])
 def test_difference_of_maximum_and_target(classes, dtype, level):
     """Nearly all of the loss is m - x_t, inexact; the logarithm adds a little, in the same binade."""
