@@ -44,6 +44,25 @@ def apart(classes, rows, dtype, rng):
     return x, target
 
 
+def sure(classes, rows, dtype, rng):
+    """The maximum is nearly all of the sum, and not the target: its rounding error is that of the sum, in every result."""
+    x, n = rng.standard_normal((rows, classes)), np.arange(rows)
+    best = rng.integers(0, classes, rows)
+    x[n, best] = rng.uniform(30, 33, rows)
+    return x, (best + 1 + rng.integers(0, classes - 1, rows)) % classes
+
+
+def wrong(classes, rows, dtype, rng):
+    """As far from the target as there are normal numbers: the gradient's smallest ones are next to the smallest normal one."""
+    x, n = np.empty((rows, classes)), np.arange(rows)
+    best, depth = rng.integers(0, classes, rows), 87.2 if dtype is np.float32 else 708.3
+    target = (best + 1 + rng.integers(0, classes - 1, rows)) % classes
+    x[:] = -rng.uniform(depth - 7, depth, x.shape)
+    x[n, target] = -80 if dtype is np.float32 else -700
+    x[n, best] = rng.uniform(0, 0.1, rows)
+    return x, target
+
+
 def normal(classes, rows, dtype, rng):
     return 3 * rng.standard_normal((rows, classes)), rng.integers(0, classes, rows)
 
@@ -58,7 +77,7 @@ def case(family, classes, dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("classes", [3, 24, 130, 1001, LONG])
-@pytest.mark.parametrize("family", [dominated, divided, apart, normal])
+@pytest.mark.parametrize("family", [dominated, divided, apart, sure, normal])
 def test_cross_entropy(family, classes, dtype, level):
     x, target, exact_loss, exact_grad = case(family, classes, dtype)
     loss, grad = celoss.cross_entropy_with_grad(x, target, reduction="none")
@@ -70,6 +89,44 @@ def test_cross_entropy(family, classes, dtype, level):
         ulp("compensated gradient at the target", x.dtype),
     )
     truth.assert_ulp(grad, exact_grad, ulp("compensated gradient", x.dtype))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("classes", [3, 24, 130, 1001, LONG])
+def test_next_to_the_smallest_normal_number(classes, dtype, level):
+    """Wrong by 80, or by 700: what is left of the other classes, and of a product's second part, is hardly a number."""
+    x, target, exact_loss, exact_grad = case(wrong, classes, dtype)
+    loss, grad = celoss.cross_entropy_with_grad(x, target, reduction="none")
+    truth.assert_ulp(loss, exact_loss, ulp("compensated loss", x.dtype))
+    truth.assert_ulp(grad, exact_grad, ulp("gradient", x.dtype))
+    assert np.count_nonzero(grad) > 0.9 * grad.size
+    p = truth.softmax(x[:5])[0]
+    truth.assert_ulp(celoss.softmax(x[:5]), p, ulp("activation", x.dtype))
+    loss, grad = celoss.cross_entropy_with_grad(x, target, label_smoothing=1e-30, reduction="none")
+    truth.assert_ulp(loss, exact_loss, ulp("option loss", x.dtype))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("classes", [3, 24, 130, 1001])
+def test_softmax_of_sure_rows(classes, dtype, level):
+    """As the gradient: the sum is as exact as in float64, and the exponential and a product are left to round."""
+    x, *_ = case(sure, classes, dtype)
+    truth.assert_ulp(celoss.softmax(x), truth.softmax(x)[0], ulp("compensated gradient", x.dtype))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("classes", [3, 24, 130, 1001])
+def test_loss_of_the_maximum_alone(classes, dtype, level):
+    """Where all other classes weigh nothing, the little that the maximum lacks is all of the loss; the target is far below."""
+    x, target, *_ = case(sure, classes, dtype)
+    x, target = x[:100], target[:100]
+    _, _, nll = truth.softmax(x)
+    best = x.argmax(axis=1)
+    for row in range(0, 100, 9):
+        weight = np.zeros(classes)
+        weight[best[row]] = 2
+        loss = celoss.cross_entropy(x[[row]], target[[row]], weight=weight, label_smoothing=0.25, reduction="none")
+        truth.assert_ulp(loss, nll[[row], best[[row]]] * truth.real(0.5) / classes, ulp("option loss", x.dtype))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

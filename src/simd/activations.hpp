@@ -12,8 +12,8 @@
 
 namespace {
 
-// Nothing was left out: what the maximum's exponential lacks is missing from the sum. But a maximum without others has the
-// probability 1, exactly.
+// Nothing was left out: what the maximum's exponential lacks is missing from the sum. `subtracted` says which maxima are all of
+// their sums: their probability is 1, exactly (`softmax`).
 template <class T> void inverse_rows(ptrdiff_t n, Rows<T>* r) {
     typedef typename VectorOf<T>::V V;
     for (ptrdiff_t i = 0; i < n; i += lanes_of<T>()) {
@@ -29,14 +29,35 @@ template <class T> void inverse_rows(ptrdiff_t n, Rows<T>* r) {
             M64 alone = top_of(others) == (sizeof(T) == 4 ? stored + its_error : stored);
             if constexpr (sizeof(T) == 8) alone &= others.low == all.low;
             const Number<T> missing = number<T>(load_wide(lack + k, lanes_of<double>()));
-            store_number(r->inverse, i + k, inverse_of(select(alone, number<T>(stored), others + missing)));
+            store_number(r->inverse, i + k, inverse_of(others + missing));
+            store(r->subtracted.high + i + k, select(alone, F64{} + 1.0, F64{}));
             store_number(r->coefficient, i + k, number<T>(F64{} + 1.0));
         }
     }
 }
 
-// The gradient without a target.
-template <class T> void softmax(const Tile<T>* e, const Tile<T>* g, Rows<T>* r) { scaled(e, g, (const double*)nullptr, r); }
+// The gradient without a target. Where the maximum is all of the sum, what it rounds to becomes 1: a factor that makes it 1 would
+// have its rounding error, and every other probability too.
+template <class T> void softmax(const Tile<T>* e, const Tile<T>* g, Rows<T>* r) {
+    typedef typename VectorOf<T>::V V;
+    scaled(e, g, (const double*)nullptr, r);
+    const double* alone = r->subtracted.high;
+    if (!has_rows_as_lanes(g)) {
+        for (ptrdiff_t i = 0; i < g->rows; ++i) {
+            T* row = g->at + i * g->row_stride;
+            if (alone[i] != 0)
+                for (ptrdiff_t j = 0; j < g->classes; ++j) row[j] = row[j] > T(0.5) ? T(1) : row[j];
+        }
+        return;
+    }
+    for (ptrdiff_t i = 0; i < g->rows; i += lanes_of<T>()) {
+        const auto here = load_narrowed<T>(alone + i) == T(1);
+        T* at = g->at + i;
+        if (any_lane(here))
+            for (ptrdiff_t j = 0; j < g->classes; ++j, at += g->class_stride)
+                store(at, select(here & (load(at) > T(0.5)), V{} + T(1), load(at)));
+    }
+}
 
 // y_ij = -((m_i - x_ij) - log p_im): both terms are >= 0, so that nothing cancels, and the maximum's own entry is the second.
 template <class T> void log_softmax(const Tile<T>* x, const Tile<T>* y, const Rows<T>* r) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "contract.h"
+#include "layout.hpp"
 #include "number.hpp"
 #include "vector.hpp"
 
@@ -93,7 +94,7 @@ template <class T> void put(const Tile<T>* g, const int64_t* class_of, const dou
     typedef typename VectorOf<T>::Int Int;
     T* const to = g->at;
     const ptrdiff_t rows = g->rows, row_stride = g->row_stride, class_stride = g->class_stride;
-    if (row_stride != 1) {
+    if (!has_rows_as_lanes(g)) {
         for (ptrdiff_t i = 0; i < rows; ++i) to[i * row_stride + class_or_0(class_of[i]) * class_stride] = (T)at[i];
     } else if (g->classes <= FEW_CLASSES) {
         for (ptrdiff_t i = 0; i < rows; i += lanes_of<T>()) {

@@ -19,6 +19,7 @@ static bool run_with_guarded_scratch(PoolWork work, void* context, ptrdiff_t blo
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <limits>
 #include <vector>
 
 #include <sys/mman.h>
@@ -262,7 +263,8 @@ template <class T> void run_tile(int operation, ptrdiff_t rows, ptrdiff_t classe
     // What is not there is room for nothing.
     const bool has_q = choice.targets == Choice::PROBABILITIES || (c->does->one_hot && choice.smoothing);
     Workplace<T> at;
-    at.first_class = at.ahead = 0;
+    at.first_class = 0;
+    at.ahead = {nullptr, nullptr, 0};
     at.q = tile_at(numbers<T>(for_q, has_q ? in_tile : 0, share), rows, classes, lanes);
     at.wide = tile_at((double*)for_wide.bytes((size_t)(c->does->wide_tiles * in_tile) * sizeof(T)), rows, classes, lanes);
     const bool x_in_place = !lanes && draws.one_of(2), g_in_place = !lanes && draws.one_of(2);
@@ -272,17 +274,19 @@ template <class T> void run_tile(int operation, ptrdiff_t rows, ptrdiff_t classe
     else if (g_in_place) at.g = tile_in_place<T>(for_g, rows, classes, logit);
     else at.g = tile_at(for_g.room<T>(in_tile), rows, classes, lanes);
     if (choice.result == Choice::NO_RESULT) at.g.at = nullptr;
-    at.out = at.g;
-    if (choice.result == Choice::IN_PLACE ? !x_in_place : !g_in_place) at.out.at = nullptr;
-    if (x_in_place && draws.one_of(2)) at.ahead = draws.below(rows + 1);
+    if (draws.one_of(2)) at.ahead = {(const char*)at.x.at, (const char*)at.g.at, draws.below(4096)};  // only fetched
 
     Rows<T>* r = for_workspace.room<Rows<T>>(1);
     r->targets = choice.targets == Choice::INDICES ? r->target : nullptr;
     const ptrdiff_t ignored = draws.below(4);  // 0: every other one, 3: none
     if (r->targets)
         for (ptrdiff_t i = 0; i < rows; ++i) r->target[i] = (i + 1) % (ignored + 2) == 0 && ignored < 3 ? -1 : i * 5 % classes;
+    else  // a piece of a long row has its target, or another one has
+        for (ptrdiff_t i = 0; i < rows; ++i) r->target[i] = ignored ? i * 5 % classes : -1;
     if (!choice.one_step_at_a_time) return run_steps(c, n, &at, r, ALL_STEPS);
-    memset(r->maximum_group, 0, sizeof r->maximum_group);  // as a piece's before its first pass
+    r->maximum[0] = r->shift[0] = r->steps[0] = 0;  // as a piece's before its first pass
+    r->argmax[0] = -1;
+    r->loss[0] = -INFINITY;
     for (int step = 1; step <= ALL_STEPS; step *= 2) run_steps(c, n, &at, r, step);
 }
 
@@ -545,8 +549,8 @@ void run_copies(const BlockOps<T>& ops, int storage, ptrdiff_t rows, ptrdiff_t c
             if (!lanes) ops.load_labels(&from, &tile), ++calls;
             continue;
         }
-        ops.load_tile(&from, &tile);
-        ops.store_tile(&tile, &to);
+        ops.load_tile(&from, &tile, sign > 0);
+        ops.store_tile(&tile, &to, sign > 0);
         calls += 2;
         // There and back, the bits are those that were there.
         for (ptrdiff_t i = 0; i < rows; ++i)
@@ -577,6 +581,73 @@ void run_targets(const BlockOpsTable* table, ptrdiff_t n) {
     }
 }
 
+// ---- pieces of long rows -----------------------------------------------------------------------------------------------
+
+// Exponentials times a power of two are what ldexp says, and nothing behind them is touched.
+template <class T> void run_powers(const BlockOps<T>& ops, ptrdiff_t n) {
+    for (int power : {0, -1, -33, -126, -127, -200, -1022, -1100}) {
+        const Values values = [](ptrdiff_t i) { return (1 + share(i)) * 4096; };
+        const T* before = numbers<T>(for_x, n, values);
+        const Tile<T> tile = {numbers<T>(for_g, n, values), n, 1, 1, n};
+        ops.times_power(&tile, power);
+        ++calls;
+        for (ptrdiff_t j = 0; j < n; ++j)
+            if (tile.at[j] != std::ldexp(before[j], power) && std::ldexp(before[j], power) >= std::numeric_limits<T>::min())
+                fail("times_power: another number");
+    }
+}
+
+// Of pieces without a shift the ratio is a power of two; and the parts of it are put together to what it was.
+void run_ratios(const BlockOpsTable* table, ptrdiff_t n) {
+    const double* shift = for_x.room<double>(n, [](ptrdiff_t i) { return i % 3 == 2 ? -1600.0 : 0.0; });
+    const double* steps = for_q.room<double>(n, [](ptrdiff_t i) { return i % 3 == 2 ? 0.0 : (double)(i * 37 % 1100) - 1100; });
+    double *high = for_g.room<double>(n), *low = for_g2.room<double>(n);
+    table->ratios_of_pieces(n, shift, steps, 0, 0, high, low);
+    ++calls;
+    for (ptrdiff_t i = 0; i < n; ++i) {
+        const double exact = i % 3 == 2 || steps[i] <= -1084 ? 0.0 : std::ldexp(1.0, 64 + (int)steps[i]);
+        if (high[i] != exact || low[i] != 0) fail("ratios_of_pieces: another number");
+        const Ratio ratio = ratio_of(high[i], low[i]);
+        if (std::ldexp(ratio.ratio.high, ratio.power + 64) != high[i]) fail("ratio_of: another number");
+    }
+    for (double bad : {(double)NAN, (double)INFINITY}) {
+        table->ratios_of_pieces(n, shift, steps, bad, bad, high, low);
+        ++calls;
+        for (ptrdiff_t i = 0; i < n; ++i)
+            if (ratio_of(high[i], low[i]).ratio.high != 0) fail("ratios_of_pieces: a row with no finite maximum has pieces");
+    }
+}
+
+// What rows weigh: the targets have room for whole vectors, the weights have not.
+void run_weights(const BlockOpsTable* table, ptrdiff_t n) {
+    RowOptions options{};
+    const ptrdiff_t room = (n + 7) / 8 * 8;
+    const int64_t* targets = for_target.room<int64_t>(room, [](ptrdiff_t i) { return (int64_t)(i % 5 - 1); });
+    for (int flags = 0; flags < 4; ++flags) {
+        options.sample_weight = flags & 1 ? numbers<double>(for_sample_weight, n, label) : nullptr;
+        options.class_weight = flags & 2 ? numbers<double>(for_class_weight, 4, label) : nullptr;
+        double all = 0, kept = 0;
+        for (ptrdiff_t i = 0; i < n; ++i) {
+            const double weight = options.sample_weight ? options.sample_weight[i] : 1;
+            all += weight;
+            if (targets[i] >= 0) kept += weight * (options.class_weight ? options.class_weight[targets[i]] : 1);
+        }
+        if (table->sum_of_weights(n, targets, &options) != kept || table->sum_of_weights(n, nullptr, &options) != all)
+            fail("sum_of_weights: another number");
+        calls += 2;
+    }
+}
+
+template <class T> void run_probes(const BlockOps<T>& ops, ptrdiff_t n) {
+    const T* in[4] = {numbers<T>(for_x, n, wild), numbers<T>(for_q, n, logit), numbers<T>(for_class_weight, n, share),
+                      numbers<T>(for_sample_weight, n, share)};
+    for (int function = EXP; function <= LOG_AND_INVERSE; ++function) {
+        if (sizeof(T) == 4 && function >= EXP_IN_ROW) break;
+        ops.probe(function, n, in, for_g.room<T>(n), for_g2.room<T>(n));
+        ++calls;
+    }
+}
+
 // ---- all of it ---------------------------------------------------------------------------------------------------------
 
 template <class T> void run_type(const BlockOps<T>& ops, const std::vector<ptrdiff_t>& edges, bool full) {
@@ -594,7 +665,7 @@ template <class T> void run_type(const BlockOps<T>& ops, const std::vector<ptrdi
                 for (int storage = 0; storage <= STORED_INT64; ++storage)
                     run_copies<T>(ops, storage, rows, classes, form & 1, form & 4 ? 2 : 1, form & 8 ? 3 : 1, (form & 2) != 0);
             }
-    for (ptrdiff_t n = 1; n <= 70; ++n) run_scores(ops, n);
+    for (ptrdiff_t n = 1; n <= 70; ++n) run_scores(ops, n), run_powers(ops, n), run_probes(ops, n);
 }
 
 void run_users(const std::vector<ptrdiff_t>& edges, bool full) {
@@ -609,6 +680,8 @@ void run_users(const std::vector<ptrdiff_t>& edges, bool full) {
     run_calls(2, 300, 600, full ? times : 1, 2, false);
     // Long rows.
     run_calls(1, 3, 65537, full ? times : 4, 2, true);
+    run_calls(1, 1, 65537, full ? times : 4, 1, true);
+    run_calls(1, 2, 65540, full ? times : 2, 2, false);
     if (full) run_calls(2, 2, 98304, times, 1, true), run_calls(1, 16, 131080, 4, 2, true);
 
     for (ptrdiff_t n = 1; n <= 70; ++n)
@@ -647,7 +720,7 @@ int main(int argc, char** argv) {
             run_type(table->f32, edges, full);
             run_type(table->f64, edges, full);
             run_users(edges, full);
-            for (ptrdiff_t n = 1; n <= 70; ++n) run_targets(table, n);
+            for (ptrdiff_t n = 1; n <= 70; ++n) run_targets(table, n), run_ratios(table, n), run_weights(table, n);
         }
         printf("%s %ld\n", levels[i].name, calls);
     }
