@@ -1,14 +1,18 @@
-"""Every function returns the very bits whose hashes stand in bits.json: a fence for changes that are to alter no result.
+"""Every function returns the very bits whose hashes stand in data/bits.json: a promise, and a fence.
+
+The promise (docs/accuracy.md): the levels that have the fused multiply-add return the same bits as one another, whatever the
+machine; so there is one set of hashes for all of them, and one for `baseline`. The fence is for changes that are to alter no
+result: what differs is no error by itself, for the other tests tell whether a result is right, this one whether it is another.
+Record anew where a change of the results is wanted, and say so in the commit.
 
     python tests/test_bits.py          # which cases differ, on the levels that this machine runs
-    python tests/test_bits.py --write  # record their hashes anew; those of other levels stay
+    python tests/test_bits.py --write  # record their hashes anew; a set that no level here belongs to stays
 
-What differs is no error by itself: the other tests tell whether a result is right, this one whether it is another. Record
-anew where a change of the results is wanted, and say so in the commit.
+It refuses to record what levels of one set do not agree on.
 
 Nothing but celoss computes what is hashed: inputs are made by integers and by operations that every machine rounds alike,
-and the kernels are built without contraction (CMakeLists.txt), so that neither NumPy nor the compiler can move a bit. What is
-left to the CPU: see `ESTIMATES`.
+and the kernels are built without contraction (CMakeLists.txt) and without an instruction that estimates, so that neither NumPy
+nor the compiler nor the CPU can move a bit.
 """
 
 import argparse
@@ -17,6 +21,7 @@ import hashlib
 import inspect
 import json
 import re
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -27,9 +32,9 @@ import numpy as np
 import pytest
 
 import celoss
-from celoss import _kernels
+from celoss import _checks, _kernels
 
-FILE = Path(__file__).with_name("bits.json")
+FILE = Path(__file__).with_name("data") / "bits.json"
 DIGITS = 12  # of a hash: 48 bits, so that the file can be read through
 DTYPES = {
     "float16": np.dtype(np.float16),
@@ -39,11 +44,6 @@ DTYPES = {
 }
 OTHER_NAMES = {"__version__", "get_num_threads", "reference", "set_num_threads", "show_config"}
 FUNCTIONS = [name for name in celoss.__all__ if name not in OTHER_NAMES]
-# On level v4 their float32 quotients begin with an instruction (vrcp14ps) of which only an error bound is laid down: another
-# vendor's CPU may return other bits.
-ESTIMATES = {
-    "v4": [name for name in FUNCTIONS if name.startswith("binary_") or name.endswith("sigmoid")] + ["BinaryCrossEntropyLoss"]
-}
 
 # ---- shapes: the limits are those of _kernels.pyx, in float32's classes and float64's ------------------------------------------
 
@@ -537,79 +537,112 @@ def same_hash(one, two):
     return one.hexdigest()[:DIGITS] if one.digest() == two.digest() else "depends on the number of threads"
 
 
-def differences(recorded, got):
-    """Names of the cases that are not as recorded, with both hashes."""
-    pairs = dict.fromkeys((case, dtype) for table in (recorded, got) for case, row in table.items() for dtype in row)
+def differences(expected, got, whose):
+    """Names of the cases that are not as expected, with both hashes and whose the expected one is."""
+    pairs = dict.fromkeys((case, dtype) for table in (expected, got) for case, row in table.items() for dtype in row)
     lines = []
     for case, dtype in pairs:
-        before, now = (table.get(case, {}).get(dtype, "no such case") for table in (recorded, got))
+        before, now = (table.get(case, {}).get(dtype, "no such case") for table in (expected, got))
         if before != now:
-            lines.append(f"{case}, {dtype}: {now}, recorded {before}")
+            lines.append(f"{case}, {dtype}: {now}, {whose} {before}")
     return lines
 
 
-# ---- the file: level -> vendor of the CPU, and function -> case -> dtype -> hash ----------------------------------------------
+# ---- the file: set -> function -> case -> dtype -> hash ------------------------------------------------------------------------
 
 
-@functools.cache
-def vendor():
-    """Of this x86 CPU, as Linux names it; elsewhere "unknown"."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("vendor_id")), "unknown")
+def set_of(level):
+    """The hashes that a level has to return: all that round a * b + c once return the same."""
+    return "baseline" if level == "baseline" else "fma"
 
 
 def recorded():
     return json.loads(FILE.read_text(encoding="utf-8")) if FILE.exists() else {}
 
 
-def write(levels):
+def write(sets):
     """A line for each case."""
-    text = json.dumps(levels, indent=1)
+    text = json.dumps(sets, indent=1)
     text = re.sub(r"\{([^{}]*)\}", lambda row: "{" + " ".join(row[1].split()) + "}", text)
     FILE.write_text(text + "\n", encoding="utf-8")
 
 
-def why_not_comparable(function, level, levels):
-    """Why the hashes of this function cannot be compared here; None: they can."""
-    if level not in levels:
-        return f"{FILE.name} holds no hashes of level {level}"
-    if function in ESTIMATES.get(level, ()) and levels[level]["vendor"] != vendor():
-        return f"an instruction's estimate is its vendor's: recorded on {levels[level]['vendor']}, this CPU is {vendor()}"
-    return None
-
-
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_bits(function, level, keep_num_threads):
-    levels = recorded()
-    if reason := why_not_comparable(function, level, levels):
-        pytest.skip(reason)
-    lines = differences(levels[level]["hashes"].get(function, {}), hashes(function))
+    lines = differences(recorded()[set_of(level)][function], hashes(function), "recorded")
     if lines:
         pytest.fail(f"{function} on level {level} returns other bits than recorded:\n" + "\n".join(lines), pytrace=False)
 
 
 def test_nothing_else_is_recorded():
-    for level in recorded().values():
-        assert set(level["hashes"]) == set(FUNCTIONS)
+    sets = recorded()
+    assert {set_of(level) for level, _ in _kernels.levels()} <= set(sets) == {"fma", "baseline"}
+    for functions in sets.values():
+        assert list(functions) == FUNCTIONS
+        values = [value for cases in functions.values() for row in cases.values() for value in row.values()]
+        assert all(re.fullmatch(f"[0-9a-f]{{{DIGITS}}}", value) for value in values)
+
+
+# ---- the levels that have the fused multiply-add, with one another: on calls that are not the recorded ones --------------------
+
+FMA_LEVELS = [name for name, runs in _kernels.levels() if runs and set_of(name) == "fma"]
+
+
+def some_logits(rng, dtype):
+    """Of any number of classes up to 300 and any spread, at times far from 0; some have infinities, NaN or zeros, some ties."""
+    shape = rng.integers(1, 40), rng.integers(1, 301)
+    x = rng.choice([0.1, 3.0, 30.0]) * rng.standard_normal(shape)
+    x += rng.choice([0.0, 0.0, 500.0, -5e3]) * rng.standard_normal((shape[0], 1))
+    if rng.random() < 0.3:
+        x = np.rint(x)
+    if rng.random() < 0.3:
+        x[rng.random(shape) < 0.1] = rng.choice([np.inf, -np.inf, np.nan, 0.0, -0.0])
+    return stored(x, dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
+@pytest.mark.parametrize("function", _checks.FUNCTIONS)
+def test_levels_with_fma_return_the_same_bits(function, dtype, keep_num_threads):
+    if len(FMA_LEVELS) < 2:
+        pytest.skip(f"this machine runs {len(FMA_LEVELS)} of the levels that have the fused multiply-add: nothing to compare")
+    rng = np.random.default_rng(0)
+    before = _kernels.level()
+    try:
+        for _ in range(100):
+            x = some_logits(rng, dtype)
+            for example in _checks.examples(function, _checks.arrays(x), singly=True):
+                digests = {}
+                for level in FMA_LEVELS:
+                    _kernels.use_level(level)
+                    digests[level] = hashlib.sha256()
+                    for result in example.results(celoss):
+                        add(digests[level], result)
+                assert len({digest.digest() for digest in digests.values()}) == 1, (example.label, x.shape, [*digests])
+    finally:
+        _kernels.use_level(before)
+
+
+# ---- as a command --------------------------------------------------------------------------------------------------------------
 
 
 def main():
-    parser = argparse.ArgumentParser(description="Compare the results of the levels that run here with bits.json.")
+    parser = argparse.ArgumentParser(description=f"Compare the results of the levels that run here with {FILE.name}.")
     parser.add_argument("--write", action="store_true", help="record them instead")
     anew = parser.parse_args().write
-    levels = recorded()
+    sets, first, disagreeing = recorded(), {}, []
     for level in [name for name, runs in _kernels.levels() if runs]:
         _kernels.use_level(level)
         got = {function: hashes(function) for function in FUNCTIONS}
+        other, theirs = first.setdefault(set_of(level), (level, got))
         for function in FUNCTIONS:
-            for line in differences(levels.get(level, {"hashes": {}})["hashes"].get(function, {}), got[function]):
+            for line in differences(sets.get(set_of(level), {}).get(function, {}), got[function], "recorded"):
                 print(f"{level}, {function}, {line}")
-        levels[level] = {"vendor": vendor(), "hashes": got}
+            for line in differences(theirs[function], got[function], f"on {other}"):
+                disagreeing.append(f"{level}, {function}, {line}")
+    if anew and disagreeing:
+        sys.exit("\n".join(["not recorded, since levels of one set disagree:", *disagreeing]))
     if anew:
-        write(levels)
+        write(sets | {name: got for name, (_, got) in first.items()})
 
 
 if __name__ == "__main__":

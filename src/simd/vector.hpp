@@ -147,7 +147,8 @@ CELOSS_INLINE F32 fma(F32 a, F32 b, F32 c) { return a * b + c; }
 CELOSS_INLINE F64 fma(F64 a, F64 b, F64 c) { return a * b + c; }
 #endif
 
-// The larger of the two; x where x is NaN (the x86 instruction returns its second operand when either is NaN).
+// The larger of the two; x where x is NaN. The x86 instruction returns its second operand where either is NaN or both are
+// zeros, that of aarch64 a NaN where there is one, and 0 of 0 and -0: no result may show which of them it was.
 #if defined(__AVX512F__)
 CELOSS_INLINE F32 max_or_nan(F32 bound, F32 x) { return (F32)_mm512_max_ps((__m512)bound, (__m512)x); }
 CELOSS_INLINE F64 max_or_nan(F64 bound, F64 x) { return (F64)_mm512_max_pd((__m512d)bound, (__m512d)x); }
