@@ -114,9 +114,11 @@ def test_options_of_pieces_far_below(form, dtype, level):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("nothing", [PIECES[:1], PIECES[1:2], PIECES[2:], PIECES[:2], PIECES[1:]], ids=str)
-def test_pieces_without_any_number(nothing, dtype, level):
-    """All of a piece is -inf: its classes are as if they were not there."""
+@pytest.mark.parametrize("offset", [0, -1, 1])
+def test_pieces_without_any_number(offset, nothing, dtype, level):
+    """All of a piece is -inf: its classes are as if they were not there, wherever the others are."""
     x = np.random.default_rng(3).standard_normal((2, CLASSES)).astype(dtype)
+    x += dtype(offset * (UNSHIFTED[dtype] - 8))
     for piece in nothing:
         x[:, piece] = -np.inf
     left = np.flatnonzero(np.isfinite(x[0]))
@@ -127,7 +129,7 @@ def test_pieces_without_any_number(nothing, dtype, level):
         expected_loss, expected_grad = celoss.cross_entropy_with_grad(smaller, [1, len(left) - 2], reduction="none")
         np.testing.assert_allclose(loss, expected_loss, rtol=most)
         np.testing.assert_allclose(grad[:, left], expected_grad, rtol=most)
-        assert np.count_nonzero(grad) == grad[:, left].size
+        assert np.count_nonzero(grad) == grad[:, left].size and np.signbit(grad).sum() == 2
         np.testing.assert_allclose(celoss.softmax(logits)[:, left], celoss.softmax(smaller), rtol=most)
         np.testing.assert_allclose(celoss.logsumexp(logits), celoss.logsumexp(smaller), rtol=most)
         np.testing.assert_allclose(celoss.log_softmax(logits)[:, left], celoss.log_softmax(smaller), rtol=most)

@@ -124,6 +124,8 @@ cdef void find_ratios(const LongRows* job, Py_ssize_t n, double row_shift, doubl
             steps[i] = piece[p + i].steps
         table.ratios_of_pieces(count, shift, steps, row_shift, row_steps, high, low)
         for i in range(count):
+            if piece[p + i].maximum == -INFINITY:  # all are 0, in a scale that has nothing to do with the row's
+                high[i] = low[i] = 0
             ratio[p + i] = ratio_of(high[i], low[i])
         p += count
 

@@ -238,6 +238,10 @@ FAULTS = [
     ),
     # ---- the focal loss ----------------------------------------------------------------------------------------------
     Fault(
+        "gradient: a row of one class is taken for rows as lanes", TARGETS,
+        "if (!has_rows_as_lanes(g)) {", "if (row_stride != 1) {", "test_sanitizers::test_kernels_on_the_lowest_level",
+    ),
+    Fault(
         "focal: the gradient lacks the derivative of the factor", CROSS_ENTROPY,
         "power * (one + gamma * weighted(p, ratio))", "power", "test_focal",
     ),
@@ -815,6 +819,10 @@ FAULTS = [
     Fault(
         "long rows: what smoothing needs of the logits is not summed", LONG,
         "SOFT_SUMS | EXP_SUM", "EXP_SUM", "test_options::test_long_rows",
+    ),
+    Fault(
+        "long rows: a piece without any number has a scale", LONG,
+        "high[i] = low[i] = 0", "pass", "test_long_rows",
     ),
     Fault(
         "long rows: exponentials that nobody stored are not computed again", LONG,
