@@ -60,7 +60,8 @@ HUGE_ROW = Case((1, 16_777_216))  # fewer rows than threads
 SPEED = (SMALL, FEW_CLASSES, HUNDRED, THOUSAND, TOKENS, VOCABULARY, HUGE_ROW)
 LARGE = (THOUSAND, TOKENS, VOCABULARY)  # far larger than a core's caches: memory decides
 OPTIONS = (FEW_CLASSES, THOUSAND, TOKENS)  # shapes on which an option is compared with the plain call
-DTYPES = (THOUSAND, TOKENS)  # shapes on which dtypes are compared
+DTYPES = (HUNDRED, THOUSAND, TOKENS)  # shapes on which dtypes are compared
+FRESH = (FEW_CLASSES, Case((4_096, 1_000)), *LARGE)  # shapes on which fresh results are compared with ``out=``
 LEVELS = (FEW_CLASSES, HUNDRED, THOUSAND, TOKENS)  # shapes on which the ISA levels are compared
 
 # The family: functions of rows, and functions of one score at a time.
@@ -74,6 +75,12 @@ AXIS_1 = (Case((32, 81, 8_732), axis=1), Case((16, 21, 256, 256), axis=1))
 # Rows at 1000 classes, and classes at a constant 2^22 logits.
 BY_ROWS = tuple(Case((4**k, 1_000)) for k in range(8))
 BY_CLASSES = tuple(Case((2**22 // classes, classes)) for classes in (2, 8, 32, 128, 512, 4096, 65536))
+
+# The curve over classes: the time of a logit at each of them, over that of the last.
+CURVE = tuple(Case((4_096, classes)) for classes in (2, 3, 5, 10, 20, 32, 64, 100, 127, 128, 200, 500, 1_000, 1_024))
+
+# Where levels are compared bit by bit: rows as lanes, classes as lanes, rows in pieces.
+BITS = tuple(Case(shape) for shape in ((70, 3), (270, 10), (40, 81), (150, 100), (20, 1_000), (2, 70_000)))
 
 # Batch, features, classes of a linear layer: matmul -> loss -> matmul.
 TRAINING = ((256, 784, 10), (256, 512, 1_000), (512, 512, 32_000))
@@ -108,6 +115,14 @@ def make_target(case: Case, seed: int = SEED) -> np.ndarray:
 def make_labels(case: Case, seed: int = SEED) -> np.ndarray:
     """Labels 0 and 1 of binary scores, in the dtype of the scores."""
     return np.random.default_rng([seed, 1]).integers(0, 2, case.shape).astype(numpy_dtype(case.dtype))
+
+
+def make_probabilities(case: Case, seed: int = SEED) -> np.ndarray:
+    """A distribution for each row, in the dtype of the logits: the softmax of others."""
+    p = make_logits(case, seed=seed + 1)
+    np.exp(p, out=p)
+    p /= p.sum(axis=case.axis, keepdims=True)
+    return p
 
 
 def make(case: Case) -> tuple[np.ndarray, np.ndarray]:

@@ -1,9 +1,10 @@
 """The functions beside cross-entropy, and every way to get them that is compared: softmax and its relatives, sigmoid
-and its relatives, binary cross-entropy with gradient, the Brier score with gradient.
+and its relatives, the ways back through softmax, binary cross-entropy with gradient, the Brier score with gradient.
 
 As in ``peers``: ``peer.make(x, target, n_threads=1)`` prepares what a user prepares once and returns a function without
 arguments. Every call makes a fresh result. Only the peers whose name ends in ``out=`` write into an array that the
-caller keeps, and they are compared with one another only. Activations have no target.
+caller keeps, and they are compared with one another only. Activations have no target; that of a way back is the upstream
+gradient, and its x what the activation returned.
 """
 
 from collections.abc import Callable
@@ -33,13 +34,17 @@ class Function:
     name: str
     shapes: tuple[Case, ...]
     peers: tuple[Peer, ...]
-    make_target: Callable[[Case], np.ndarray | None]
+    make_data: Callable[[Case], tuple[np.ndarray, np.ndarray | None]]
 
     def __str__(self) -> str:
         return self.name
 
+    @property
+    def is_loss(self) -> bool:
+        return FUNCTIONS_OF_CELOSS[self.name].is_loss
+
     def data(self, case: Case) -> tuple[np.ndarray, np.ndarray | None]:
-        return cases.make_logits(case), self.make_target(case)
+        return self.make_data(case)
 
     def runnable(self, kept: bool = False) -> dict[str, Peer]:
         """Peers that run here: those with a fresh result in every call, or those that keep it; celoss first."""
@@ -113,6 +118,20 @@ def torch_gradient(loss: Callable) -> Callable:
     return make
 
 
+def torch_back(scores: Callable, activation: Callable) -> Callable:
+    """``activation(torch, scores(torch, x))`` returns x itself, once; every call goes back through the activation alone."""
+
+    def make(x, target, n_threads=1):
+        import torch
+
+        torch.set_num_threads(n_threads)
+        leaf = scores(torch, torch.from_numpy(x)).requires_grad_()
+        result, upstream = activation(torch, leaf), torch.from_numpy(target)
+        return lambda: torch.autograd.grad(result, leaf, upstream, retain_graph=True)[0]
+
+    return make
+
+
 def jax(function: Callable, gradient: bool = False) -> Callable:
     """``function(jax, *arrays)`` compiled, with its gradient where that is wanted; threads as in ``peers.make_jax``."""
 
@@ -182,6 +201,18 @@ def numpy_brier(x, target):
     return loss, d
 
 
+def numpy_softmax_vjp(p, upstream):
+    grad = upstream - np.einsum("ij,ij->i", p, upstream)[:, None]
+    grad *= p
+    return grad
+
+
+def numpy_log_softmax_vjp(y, upstream):
+    grad = np.exp(y)
+    grad *= upstream.sum(axis=1, keepdims=True)
+    return np.subtract(upstream, grad, out=grad)
+
+
 # --- losses of the other libraries -----------------------------------------------------------------
 
 
@@ -246,24 +277,49 @@ def jax_binary_cross_entropy(jax, x, target):
     return sigmoid_binary_cross_entropy(x, target).mean()
 
 
+def jax_softmax_vjp(jax, p, upstream):
+    return p * (upstream - (p * upstream).sum(axis=1, keepdims=True))
+
+
+def jax_log_softmax_vjp(jax, y, upstream):
+    return upstream - jax.numpy.exp(y) * upstream.sum(axis=1, keepdims=True)
+
+
 # --- the family ------------------------------------------------------------------------------------
 
 
-SHAPES = {
-    "rows": (cases.FAMILY_ROWS, cases.make_target),
-    "scores": (cases.FAMILY_SCORES, cases.make_labels),
-    "activation of rows": ((*cases.FAMILY_ROWS, cases.ONE_ROW), lambda case: None),
-    "activation of scores": (cases.FAMILY_SCORES, lambda case: None),
+def scores_and_labels(case: Case):
+    return cases.make_logits(case), cases.make_labels(case)
+
+
+def scores_alone(case: Case):
+    return cases.make_logits(case), None
+
+
+def result_and_upstream(name: str, case: Case):
+    """What the activation of ``<activation>_vjp`` returned, and a gradient with respect to it."""
+    import celoss
+
+    activation = getattr(celoss, name.removesuffix("_vjp"))
+    return activation(cases.make_logits(case)), cases.make_logits(case, sigma=1.0, seed=cases.SEED + 1)
+
+
+KINDS = {
+    "rows": (cases.FAMILY_ROWS, cases.make),
+    "scores": (cases.FAMILY_SCORES, scores_and_labels),
+    "activation of rows": ((*cases.FAMILY_ROWS, cases.ONE_ROW), scores_alone),
+    "activation of scores": (cases.FAMILY_SCORES, scores_alone),
+    "back of rows": (cases.FAMILY_ROWS, None),  # of its activation
 }
 
 
 def _function(name: str, **makers: Callable) -> Function:
-    """Of celoss and of these peers; shapes and target are those of its kind, and the form with ``out=`` follows."""
-    shapes, make_target = SHAPES[FUNCTIONS_OF_CELOSS[name].kind]
+    """Of celoss and of these peers; shapes and data are those of its kind, and the form with ``out=`` follows."""
+    shapes, make_data = KINDS[FUNCTIONS_OF_CELOSS[name].kind]
     own = {"celoss": celoss(name)}
     if "out" in FUNCTIONS_OF_CELOSS[name].options:
         own["celoss_out"] = celoss(name, out=True)
-    return Function(name, shapes, _peers(**own, **makers), make_target)
+    return Function(name, shapes, _peers(**own, **makers), make_data or partial(result_and_upstream, name))
 
 
 FUNCTIONS = (
@@ -289,6 +345,18 @@ FUNCTIONS = (
         SciPy=scipy("logsumexp", axis=1),
         PyTorch=torch(lambda torch, x: torch.logsumexp(x, 1)),
         JAX=jax(lambda jax, x: jax.nn.logsumexp(x, axis=1)),
+    ),
+    _function(
+        "softmax_vjp",
+        NumPy=numpy(numpy_softmax_vjp),
+        PyTorch=torch_back(lambda torch, p: torch.log(p), lambda torch, x: torch.softmax(x, 1)),
+        JAX=jax(jax_softmax_vjp),
+    ),
+    _function(
+        "log_softmax_vjp",
+        NumPy=numpy(numpy_log_softmax_vjp),
+        PyTorch=torch_back(lambda torch, y: y, lambda torch, x: torch.log_softmax(x, 1)),
+        JAX=jax(jax_log_softmax_vjp),
     ),
     _function(
         "sigmoid",

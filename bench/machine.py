@@ -82,7 +82,9 @@ def record(threads: int) -> dict:
 
 
 def name() -> str:
-    """A folder name for this kind of machine, for example ``amd-epyc-9b14-2-cores``."""
+    """A folder name for this kind of machine and, where it is not the best one, the level: ``amd-epyc-9b14-2-cores-v3``."""
     words = re.sub(r"\(\w+\)|@.*|\b(cpu|processor)\b", " ", processor()["processor"].lower())
     slug = re.sub(r"[^a-z0-9]+", "-", words).strip("-")
-    return f"{slug}-{available_cores()}-cores"
+    celoss = build_config()
+    level = "" if celoss["level"] == celoss["levels_runnable"][0] else f"-{celoss['level']}"
+    return f"{slug}-{available_cores()}-cores{level}"

@@ -1,11 +1,13 @@
 """Run the whole suite and write ``bench/results/<machine>/report.md`` with its pictures.
 
-    python -m bench.report              everything: about a quarter of an hour
-    python -m bench.report --quick      a smoke run: few rounds, no compiled peer, no large shapes
-    python -m bench.report --redraw     tables and pictures again, from the numbers already there
+    python -m bench.report                      everything: half an hour
+    python -m bench.report --only speed-1       some parts, minutes each; the report is written once all parts are there
+    python -m bench.report --quick              a smoke run: few rounds, no compiled peer, no large shapes
+    python -m bench.report --redraw             tables and pictures again, from the numbers already there
+    CELOSS_LEVEL=v3 python -m bench.report      another level, into ``results/<machine>-v3/``
 
-Every part runs in a process of its own, since the number of threads is one choice per process. The
-numbers stay beside the report as JSON; ``speed-*.json`` are files of pytest-benchmark.
+Every part runs in a process of its own, since the number of threads is one choice per process. Its numbers stay beside the
+report as ``<part>.json``; those of ``speed`` and ``family`` are files of pytest-benchmark.
 """
 
 import argparse
@@ -14,39 +16,66 @@ import subprocess
 import sys
 from pathlib import Path
 
-from bench import accuracy, cases, family, limits, machine, peers, pictures, usual
+from bench import (
+    accuracy,
+    against_itself,
+    against_memory,
+    against_peers,
+    cases,
+    family,
+    fresh_processes,
+    limits,
+    machine,
+    peers,
+    pictures,
+    usual,
+)
+from bench.ratios import Row
 
 BENCH = Path(__file__).resolve().parent
 THREADS = ("1", "all")
 QUICK = "not compile and not 128256 and not 32000 and not 16777216"
 
 
-def python(*arguments: str) -> int:
-    print("$ python", *arguments, flush=True)
-    return subprocess.run([sys.executable, *arguments], cwd=BENCH.parent, check=False).returncode
+def benchmarks(file: str, threads: str) -> tuple[str, ...]:
+    return (
+        "pytest", f"bench/{file}.py", "-q", "-o", "addopts=", "-p", "no:cacheprovider", "--benchmark-only",
+        "--benchmark-columns=median,iqr,rounds,iterations", "--budget=0.5", "--threads", threads,
+    )  # fmt: skip
 
 
-def measure(folder: Path, quick: bool) -> None:
-    few = ("--quick",) if quick else ()
-    for threads in THREADS:
-        path = folder / f"speed-{threads}.json"
-        code = python(
-            "-m", "pytest", "bench", "-q", "-o", "addopts=", "-p", "no:cacheprovider",
-            "--benchmark-only", "--benchmark-columns=median,iqr,rounds,iterations",
-            "--threads", threads, f"--benchmark-json={path}",
-            *(("-k", QUICK, "--budget", "0.05") if quick else ()),
-        )  # fmt: skip
-        if code > 1:  # 1: a benchmark ran and its answer was wrong; the report says so
-            raise SystemExit(f"the benchmarks did not run (pytest exit code {code})")
+def ratios(threads: str, *sections) -> tuple[str, ...]:
+    return "bench.targets", "--threads", threads, "--only", *(section.__name__ for section in sections)
+
+
+# What a module is run with. Peers are met with all threads and with one; all else runs as it is used.
+BENCHMARKS = {
+    **{f"speed-{threads}": benchmarks("test_bench_cross_entropy", threads) for threads in THREADS},
+    **{f"family-{threads}": benchmarks("test_bench_family", threads) for threads in THREADS},
+}
+TARGETS = {
+    "targets-peers-all": ratios("all", against_peers.latency, against_peers.usual, against_peers.speed),
+    "targets-peers-1": ratios("1", against_peers.speed),
+    "targets-memory": ratios("all", *against_memory.SECTIONS),
+    "targets-itself": ratios("all", *against_itself.SECTIONS),
+    "targets-processes": ratios("all", *fresh_processes.SECTIONS),
+    **{f"targets-family-{threads}": ratios(threads, against_peers.family) for threads in THREADS[::-1]},
+}
+PARTS = {**BENCHMARKS, "accuracy": ("bench.accuracy",), **TARGETS}
+
+
+def measure(part: str, path: Path, quick: bool) -> None:
+    command = ["-m", *PARTS[part], "--benchmark-json" if part in BENCHMARKS else "--json", str(path)]
+    if quick and part in BENCHMARKS:
+        command += ["-k", QUICK, "--budget=0.05"]
+    elif quick and part in TARGETS:
+        command += ["--quick"]
+    print("$ python", *command, flush=True)
+    code = subprocess.run([sys.executable, *command], cwd=BENCH.parent, check=False).returncode
+    if code > (part in BENCHMARKS):  # 1 of pytest: a benchmark ran and its answer was wrong; the report says so
+        raise SystemExit(f"{part} did not run (exit code {code})")
+    if part in BENCHMARKS:
         without_rounds(path)
-    parts = {
-        "accuracy": ("bench.accuracy",),
-        "targets": ("bench.targets", *few),
-        "targets-1": ("bench.targets", "--only", "family", "--threads", "1", *few),
-    }
-    for name, (module, *options) in parts.items():
-        if python("-m", module, "--json", str(folder / f"{name}.json"), *options):
-            raise SystemExit(f"{module} failed")
 
 
 def without_rounds(path: Path) -> None:
@@ -57,21 +86,21 @@ def without_rounds(path: Path) -> None:
     path.write_text(json.dumps(saved, indent=1), encoding="utf-8")
 
 
+def load(folder: Path, part: str) -> dict:
+    return json.loads((folder / f"{part}.json").read_text(encoding="utf-8"))
+
+
 def load_speed(folder: Path) -> dict:
     """``speed[threads][kind][case][name]``: median seconds."""
     speed = {}
-    for threads in THREADS:
-        kinds = speed[threads] = {}
-        for benchmark in load(folder, f"speed-{threads}")["benchmarks"]:
+    for part in BENCHMARKS:
+        kinds = speed.setdefault(part.partition("-")[2], {})
+        for benchmark in load(folder, part)["benchmarks"]:
             about = benchmark["extra_info"]
             if "ns_per_logit" in about:
                 cells = kinds.setdefault(about["kind"], {}).setdefault(about["case"], {})
                 cells[about["name"]] = benchmark["stats"]["median"]
     return speed
-
-
-def load(folder: Path, name: str) -> dict:
-    return json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
 
 
 # --- tables ------------------------------------------------------------------------------------
@@ -85,7 +114,8 @@ def table(head: list[str], lines: list[list[str]]) -> str:
 def machine_table(found: dict) -> str:
     celoss, versions = found["celoss"], found["versions"]
     lines = [
-        ["processor", f"{found['processor']} ({found['architecture']}), {found['cores']} core(s)"],
+        ["processor", f"{found['processor']} ({found['architecture']})"],
+        ["cores", f"{found['cores']}; one thread is held to one of them, all threads are one for each"],
         ["caches", f"L2 {_size(found['L2 cache'])}, L3 {_size(found['L3 cache'])}"],
         ["celoss", f"{celoss['version']}, level {celoss['level']}, {celoss['build_type']} build"],
         ["compiler", str(celoss["compiler"])],
@@ -161,6 +191,15 @@ def usual_table(rows: list[dict]) -> str:
     return table(["multiple of the plain call", *(f"`{function}`" for function in functions)], lines)
 
 
+def curve_table(rows: list[dict]) -> str:
+    """What a logit takes at each number of classes, and over that of the last case."""
+    lines = []
+    for case, row in zip(cases.CURVE, rows, strict=False):
+        reached = "yes" if row["reached"] else "**no**"
+        lines.append([str(case), ns(row["seconds"][str(case)], case), f"{row['value']:.2f}", f"≤ {row['limit']:g}", reached])
+    return table(["out=, one thread", "ns per logit", f"over that of {cases.CURVE[-1]}", "target", "reached"], lines)
+
+
 def floor_table(kinds: dict) -> str:
     shapes = [case for case in shapes_of(kinds) if str(case) in kinds["floor"]]
     lines = [[name, *(ns(kinds["floor"][str(case)].get(name), case) for case in shapes)] for name in limits.NAMES]
@@ -169,8 +208,6 @@ def floor_table(kinds: dict) -> str:
 
 def target_table(rows: list[dict]) -> str:
     """As ``bench.targets`` printed it."""
-    from bench.targets import Row
-
     names = Row.__dataclass_fields__
     made = [Row(**{name: row[name] for name in names}) for row in rows]
     head = "| what | target | reached | |\n|---|---|---|---|\n"
@@ -178,17 +215,20 @@ def target_table(rows: list[dict]) -> str:
 
 
 def write(folder: Path) -> Path:
-    speed, found = load_speed(folder), load(folder, "targets")
-    found["rows"] += load(folder, "targets-1")["rows"]
-    errors = load(folder, "accuracy")["float32"]
+    speed, errors = load_speed(folder), load(folder, "accuracy")
+    about, errors = errors["machine"], errors["float32"]
+    rows = [row for part in TARGETS for row in load(folder, part)["rows"]]
+    curve = [row for row in rows if row["section"] == "curve"]
     pictures.time_per_logit(speed, folder / "time-per-logit.png")
     pictures.roofline(speed, folder / "roofline.png")
     pictures.scaling(speed, folder / "scaling.png")
-    pictures.floors(found["rows"], folder / "floors.png")
-    pictures.training_step(found["rows"], folder / "training-step.png")
+    pictures.curve(curve, folder / "curve.png")
+    pictures.floors(rows, folder / "floors.png")
+    pictures.training_step(rows, folder / "training-step.png")
 
-    reached = sum(row["reached"] for row in found["rows"])
-    parts = ["# Benchmarks of celoss", machine_table(found["machine"])]
+    reached = sum(row["reached"] for row in rows)
+    title = f"# {about['processor']}, {about['cores']} cores, level {about['celoss']['level']}"
+    parts = [title, machine_table(about)]
     for threads, kinds in speed.items():
         parts += [
             f"## Loss and gradient, float32, {pictures.THREADS[threads]}",
@@ -199,6 +239,12 @@ def write(folder: Path) -> Path:
             "What the memory allows on the same arrays, in the same process:",
             floor_table(kinds),
         ]
+    parts += [
+        "## The curve over classes, float32, one thread",
+        "What few classes cost: the time of a logit over that of many, loss and gradient into `out=`.",
+        curve_table(curve),
+        "![Time of a logit by the number of classes](curve.png)",
+    ]
     for threads, kinds in speed.items():
         parts += [
             f"## The family, float32, {pictures.THREADS[threads]}",
@@ -206,18 +252,15 @@ def write(folder: Path) -> Path:
             "compares those that make a fresh one.",
             *(family_table(kinds, function) for function in family.FUNCTIONS if function.name in kinds),
         ]
-    if any(row["section"] == "usual" for row in found["rows"]):
-        parts += [
-            f"## Short paths, float32, {cases.SMALL}: multiple of the plain call",
-            "Median time of each usual call over that of the function's plain call; lists of numbers are float64.",
-            usual_table(found["rows"]),
-        ]
     parts += [
+        f"## Short paths, float32, {cases.SMALL}: multiple of the plain call",
+        "Median time of each usual call over that of the function's plain call; lists of numbers are float64.",
+        usual_table(rows),
         "![Time per logit by shape and peer](time-per-logit.png)",
         "![Time over the memory's floor by shape and peer](roofline.png)",
         "![Time by rows and by classes](scaling.png)",
-        f"## Targets: {reached} of {len(found['rows'])} reached",
-        target_table(found["rows"]),
+        f"## Targets: {reached} of {len(rows)} reached",
+        target_table(rows),
         "![Time over the memory operation that bounds it](floors.png)",
         "![Training step, default threads against one](training-step.png)",
         "## Accuracy",
@@ -231,14 +274,17 @@ def write(folder: Path) -> Path:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a smoke run")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART", help=", ".join(PARTS))
     parser.add_argument("--redraw", action="store_true", help="measure nothing, write again")
     parser.add_argument("--name", help="the results folder (default: the kind of machine)")
     given = parser.parse_args()
     machine.build_config()  # refuses a build that is not Release, before anything is measured
     folder = BENCH / "results" / (given.name or machine.name() + ("-quick" if given.quick else ""))
     folder.mkdir(parents=True, exist_ok=True)
-    if not given.redraw:
-        measure(folder, given.quick)
+    for part in () if given.redraw else given.only:
+        measure(part, folder / f"{part}.json", given.quick)
+    if missing := [part for part in PARTS if not (folder / f"{part}.json").is_file()]:
+        raise SystemExit(f"no report yet: bench/results/{folder.name} lacks {', '.join(missing)}")
     print(f"wrote bench/{write(folder).relative_to(BENCH)}")
 
 

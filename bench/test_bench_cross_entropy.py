@@ -4,7 +4,7 @@ Every benchmark also checks its answer against the float64 truth, outside the ti
 to its last digits, the peers well enough that nobody is fast by being wrong.
 """
 
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 import pytest
@@ -62,6 +62,15 @@ def per_shape(argument, values, shapes, label=str):
 @per_shape("peer", peers.ALL, cases.SPEED)
 def test_loss_and_gradient(benchmark, budget, n_threads, case, peer):
     run_peer(benchmark, budget, n_threads, case, peer, "shape")
+
+
+@pytest.mark.benchmark(group="curve over classes, out=, one thread")
+@pytest.mark.parametrize("case", cases.CURVE, ids=lambda case: f"curve-{case}")
+def test_curve(benchmark, budget, case):
+    logits, target, *_ = data_and_truth(case)
+    call = partial(peers.CELOSS_OUT.make(logits, target), n_threads=1)
+    answer = timing.benchmarked(benchmark, budget / 4, call, case.size, case=str(case), name=peers.CELOSS_OUT.name, kind="curve")
+    assert_agrees(answer, case, tight=True)
 
 
 @per_shape("floor", limits.NAMES, cases.SPEED)

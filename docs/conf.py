@@ -1,6 +1,7 @@
 """Sphinx: ``python -m sphinx -W -b html docs docs/_build/html``. The tutorial runs anew in every build."""
 
 from importlib.metadata import version
+from pathlib import Path
 
 project = "celoss"
 author = "celoss contributors"
@@ -39,3 +40,16 @@ html_show_sourcelink = False
 html_copy_source = False
 html_static_path = ["_static"]
 html_css_files = ["celoss.css"]
+
+
+def include_reports(app, docname: str, source: list[str]) -> None:
+    """Every report that bench/results holds, at the end of the page; those of one machine's levels follow one another."""
+    if docname == "performance":
+        root = Path(__file__).resolve().parents[1]
+        for report in sorted(root.glob("bench/results/*/report.md")):
+            path = report.relative_to(root).as_posix()
+            source[0] += f"\n```{{include}} ../{path}\n:heading-offset: 1\n:relative-images:\n```\n"
+
+
+def setup(app) -> None:
+    app.connect("source-read", include_reports)
