@@ -728,7 +728,7 @@ FAULTS = [
     # ---- long rows ---------------------------------------------------------------------------------------------------
     Fault(
         "long rows: the maximum of a later piece is not seen", PIECES,
-        "piece[p].maximum > piece[first].maximum", "false", "test_long_rows",
+        "piece[p].maximum > piece[first].maximum", "false", "test_long_rows::test_pieces_far_below",
     ),
     Fault(
         "long rows: pieces are added in the order in which they arrive", LONG,
@@ -750,11 +750,12 @@ FAULTS = [
     ),
     Fault(
         "long rows: the maximum is left out of every piece that attains it", PIECES,
-        "if (each.without_argmax && p != first", "if (false && p != first", "test_long_rows",
+        "if (each.without_argmax && p != first", "if (false && p != first",
+        "test_long_rows::test_equal_maxima_in_several_pieces",
     ),
     Fault(
         "long rows: pieces are added each in its own scale", PIECES,
-        "others.add(product_of(e, scale));", "others.add(e);", "test_long_rows",
+        "others.add(product_of(e, scale));", "others.add(e);", "test_long_rows::test_pieces_far_below",
     ),
     Fault(
         "long rows: the distance of a piece's maximum to the row's is forgotten", PIECES,
@@ -762,30 +763,32 @@ FAULTS = [
     ),
     Fault(
         "long rows: the factor of a piece far below is no normal number", PIECES,
-        "if (power < -32) return", "if (power < -3200) return", "test_long_rows",
+        "if (power < -32) return", "if (power < -3200) return", "test_long_rows::test_pieces_far_below",
     ),
     Fault(
         "long rows: a power below the normal numbers is cut off", EXP_SUM,
-        "b = (T)__builtin_ldexp(1.0, second);", "b = 1;", "test_long_rows",
+        "b = (T)__builtin_ldexp(1.0, second);", "b = 1;", "test_long_rows::test_pieces_far_below",
     ),
     Fault(
         "long rows: the shift of a piece is not in its ratio", EXP_SUM,
         "const F64 d = load_count(shift + i, count) - row_shift,",
         "const F64 d = load_count(shift + i, count) - load_count(shift + i, count),",
-        "test_long_rows",
+        "test_long_rows::test_pieces_far_below",
     ),
     Fault(
         "long rows: the ratio is rounded to float32 beside the exponentials", PIECES,
-        "    coefficient.high[0] = scaled.high;", "    coefficient.high[0] = (float)scaled.high;", "test_long_rows",
+        "    coefficient.high[0] = scaled.high;", "    coefficient.high[0] = (float)scaled.high;",
+        "test_long_rows::test_pieces_far_below",
     ),
     Fault(
         "long rows: the ratio of a shifted piece in one part", PIECES,
         "const Exact ratio = {share, __builtin_ldexp(low, -power)};", "const Exact ratio = {share, 0 * low};",
-        "test_long_rows",
+        "test_long_rows::test_pieces_far_below",
     ),
     Fault(
         "long rows: an infinity hides the NaN of another piece", PIECES,
-        "if (e.high != e.high && each.maximum < __builtin_inf()) r->loss[0] = e.high;", "", "test_long_rows",
+        "if (e.high != e.high && each.maximum < __builtin_inf()) r->loss[0] = e.high;", "",
+        "test_long_rows::test_a_nan_counts_beside_an_infinity_of_another_piece",
     ),
     Fault(
         "long rows: a number of the row is lost between two passes", PIECES,
@@ -810,11 +813,12 @@ FAULTS = [
     Fault(
         "long rows: a piece without any number is NaN", LONG,
         "            r.maximum[0] = 0            # then all exponentials are 0, and not NaN", "            pass",
-        "test_long_rows",
+        "test_long_rows::test_pieces_without_any_number",
     ),
     Fault(
         "long rows: a piece without any number is NaN the second time", LONG,
-        "            if piece.maximum == -INFINITY:\n                r.maximum[0] = 0", "            pass", "test_long_rows",
+        "            if piece.maximum == -INFINITY:\n                r.maximum[0] = 0", "            pass",
+        "test_long_rows::test_pieces_without_any_number",
     ),
     Fault(
         "long rows: what smoothing needs of the logits is not summed", LONG,
@@ -822,11 +826,11 @@ FAULTS = [
     ),
     Fault(
         "long rows: a piece without any number has a scale", LONG,
-        "high[i] = low[i] = 0", "pass", "test_long_rows",
+        "high[i] = low[i] = 0", "pass", "test_long_rows::test_pieces_without_any_number",
     ),
     Fault(
         "long rows: exponentials that nobody stored are not computed again", LONG,
-        "run_passes(c, n, &at, r, EXP_SUM)", "pass", "test_long_rows",
+        "run_passes(c, n, &at, r, EXP_SUM)", "pass", "test_long_rows::test_pieces_far_below",
     ),
     # ---- the table of operations, and the memory that it asks for ----------------------------------------------------
     Fault(
