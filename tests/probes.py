@@ -1,7 +1,7 @@
 """The functions that the operations are made of, as the tests see them: where each is defined, what it returns, its stated error.
 
 A function has up to four arguments (see `Probe` in src/simd/contract.h) and returns value and rounding error. Its name with
-"+error" means their sum. Errors are in ulp of the exact value.
+"+error" means their sum; of one that returns two results, ".log" and ".inverse" name them. Errors are in ulp of the exact value.
 """
 
 import re
@@ -24,6 +24,7 @@ UNSHIFTED = {F32: 256.0, F64: 1536.0}
 LOWEST = {F32: -109.0, F64: -752.0}  # exp(x - m) 2^headroom is a normal number from here on
 WITH_ERROR = {F32: -91.0, F64: -715.0}  # and so is its rounding error from here on
 FAR = {F32: 87.336, F64: 708.39}  # exp(-z) is a normal number up to here
+LEAST_LEFT_OUT = -512.0  # the class left out of a row is not exponentiated from further below its maximum
 
 
 # ---- truth: in float64 for float32, in long double for float64, and in as many digits as wanted with mpmath -----------------
@@ -63,12 +64,22 @@ def exact_log_sigmoid(x, *_):
     return np.minimum(wider(x), 0) - np.log1p(np.exp(-np.abs(wider(x))))
 
 
-def exact_exp_of_maximum(a, steps, *_):
-    return np.ldexp(np.exp(wider(a)), 64 - steps.astype(int))
+def exact_exp_of_maximum(m, *_):
+    """Times the kernel's own power of two: of two that are as near, each level may take another."""
+    e = np.exp(wider(m) - wider(row_factor(m)[0]))
+    return np.ldexp(e, np.rint(np.log2(wider(_kernels.probe("exp_of_maximum", m)[0]) / e)).astype(int))
+
+
+def exact_exp_in_row(a, steps, *_):
+    return np.ldexp(np.exp(wider(a)), HEADROOM[F64] - steps.astype(int))
 
 
 def exact_log1p_ratio(rest, unit, rest_low, unit_low):
     return np.log1p((wider(rest) + rest_low) / (wider(unit) + unit_low))
+
+
+def exact_inverse(others, e, *_):
+    return 1 / (wider(others) + e)
 
 
 def exact_exp_to_39_bits(d, *_):
@@ -93,8 +104,11 @@ def digits_of(function):
         "less_likely": lambda x, *_: mpmath.ldexp(1 / (1 + exp(abs(mpf(x)))), 64),
         "sigmoid": lambda x, *_: 1 / (1 + exp(-mpf(x))),
         "log_sigmoid": lambda x, *_: -log1p(exp(-mpf(x))),
-        "exp_of_maximum": lambda a, steps, *_: mpmath.ldexp(exp(mpf(a)), 64 - int(steps)),
+        "exp_of_maximum": lambda m, *_: of_exp(m, m),
+        "exp_in_row": lambda a, steps, *_: mpmath.ldexp(exp(mpf(a)), HEADROOM[F64] - int(steps)),
         "log1p_ratio": lambda r, u, rl, ul: log1p((mpf(r) + mpf(rl)) / (mpf(u) + mpf(ul))),
+        "log_and_inverse.log": lambda others, e, *_: log1p(mpf(others) / mpf(e)),
+        "log_and_inverse.inverse": lambda others, e, *_: 1 / (mpf(others) + mpf(e)),
         "exp_to_39_bits": lambda d, *_: exp(mpf(d)),
         "exp_with_error": lambda d, low, *_: mpmath.ldexp(exp(mpf(d) + mpf(low)), 64),
     }
@@ -163,6 +177,24 @@ def rest_and_unit(n, rng):
     return rest, unit, np.spacing(rest) * low[0], np.spacing(unit) * low[1]
 
 
+def others_and_left_out(n, rng):
+    """Sums of a row's exponentials but one, and that one: the maximum, or any beside others that have the maximum."""
+    maximum, others = np.ldexp(rng.uniform(0.7072, 1.4142, (2, n)), HEADROOM[F32])
+    exponent = rng.choice([-158, -40, -4, -1], n)
+    beside = others * np.exp2(rng.uniform(exponent, np.where(exponent > -40, -exponent, 33)))
+    below = maximum * np.exp(rng.uniform(LEAST_LEFT_OUT, 0, n))
+    left_out_is_maximum = rng.random(n) < 0.5
+    more = others * np.exp2(rng.uniform(0, 33, n))
+    return np.where(left_out_is_maximum, beside, more), np.where(left_out_is_maximum, maximum, below), np.zeros(n), np.zeros(n)
+
+
+def steps_of_rows(a):
+    """The powers of two that rows take out whose maximum is 0 to 512 above a."""
+    most = UNSHIFTED[F64]
+    maximum = np.clip(a + np.resize([0.0, 1.0, 100.0, -LEAST_LEFT_OUT], a.shape), -most, most)
+    return np.rint(maximum * np.log2(np.exp(1.0)))
+
+
 class Function(NamedTuple):
     kernel: str  # "exp": of _kernels.probe; "sigmoid": of celoss
     exact: Callable
@@ -170,6 +202,7 @@ class Function(NamedTuple):
     low_arguments: bool = False  # takes rounding errors of its arguments
     lowest: dict | None = None  # of x - m; two arguments x and m
     interval: dict | None = None  # dtype -> (low, high) of its one argument
+    inputs: Callable = rest_and_unit  # of one that has neither: n of them
 
     @property
     def dtypes(self):
@@ -179,7 +212,10 @@ class Function(NamedTuple):
         """The result in the wider precision."""
         if self.kernel in ("sigmoid", "log_sigmoid"):
             return wider(getattr(celoss, self.kernel)(arguments[0]))
-        value, error = _kernels.probe(self.kernel, *(arguments if self.low_arguments else arguments[:2]))
+        kernel, _, result = self.kernel.partition(".")
+        value, error = _kernels.probe(kernel, *(arguments if self.low_arguments else arguments[:2]))
+        if result == "inverse":
+            return wider(error)
         return wider(value) + error if self.with_error else wider(value)
 
     def error(self, *arguments, exact=None):
@@ -194,7 +230,7 @@ class Function(NamedTuple):
     def arguments(self, x):
         """All arguments of a function of one number; a second one follows from it."""
         second = {
-            "exp_of_maximum": lambda: np.rint(x.astype(real) * np.log2(np.exp(real(1)))),  # the power of two taken out
+            "exp_in_row": lambda: steps_of_rows(x),
             "exp_with_error": lambda: 0.375 * np.spacing(x),  # the rounding error
         }
         return full(x, second[self.kernel]() if self.kernel in second else 0)
@@ -208,7 +244,7 @@ class Function(NamedTuple):
             ] + [far_row(m, n // 8, self.lowest[dtype], dtype, rng) for m in (1e4, -3e6)]
         if self.interval:
             return [self.arguments(random(*self.interval[dtype], n, dtype, rng))]
-        rest, unit, rest_low, unit_low = rest_and_unit(n, rng)
+        rest, unit, rest_low, unit_low = self.inputs(n, rng)
         keep = 1.0 if self.low_arguments else 0.0
         return [(rest, unit, keep * rest_low, keep * unit_low)]
 
@@ -234,16 +270,25 @@ def far_row(m, n, lowest, dtype, rng):
     return full(x[x.astype(real) - m >= lowest], m)
 
 
+UNSHIFTED_ROWS = {dtype: (-most, most) for dtype, most in UNSHIFTED.items()}
 OF_MAGNITUDE = {dtype: (0.0, FAR[dtype]) for dtype in FAR}  # functions of |x|
 
 FUNCTIONS = {
     "exp": Function("exp", exact_exp, lowest=LOWEST),
     "exp+error": Function("exp", exact_exp, with_error=True, lowest=WITH_ERROR),
     "exp_of_maximum+error": Function(
-        "exp_of_maximum", exact_exp_of_maximum, with_error=True, interval={F64: (-UNSHIFTED[F64], UNSHIFTED[F64])}
+        "exp_of_maximum",
+        exact_exp_of_maximum,
+        with_error=True,
+        interval=UNSHIFTED_ROWS,
+    ),
+    "exp_in_row+error": Function(
+        "exp_in_row", exact_exp_in_row, with_error=True, interval={F64: (LEAST_LEFT_OUT - UNSHIFTED[F64], UNSHIFTED[F64])}
     ),
     "log1p_ratio": Function("log1p_ratio", exact_log1p_ratio),
     "log1p_ratio_exact+error": Function("log1p_ratio_exact", exact_log1p_ratio, with_error=True, low_arguments=True),
+    "log_and_inverse.log": Function("log_and_inverse.log", exact_log1p_ratio, inputs=others_and_left_out),
+    "log_and_inverse.inverse": Function("log_and_inverse.inverse", exact_inverse, inputs=others_and_left_out),
     "exp_to_39_bits": Function("exp_to_39_bits", exact_exp_to_39_bits, interval={F64: (-700.0, 0.0)}),
     "exp_with_error+error": Function(
         "exp_with_error", exact_exp_with_error, with_error=True, interval={F64: (WITH_ERROR[F64], 0.0)}

@@ -176,6 +176,9 @@ def test_ends_of_log1p(level):
     rest = np.array([0.0, np.inf, np.nan, 1.0])
     unit = np.array([1.0, 1.0, 1.0, np.nan])
     np.testing.assert_array_equal(_kernels.probe("log1p_ratio", rest, unit)[0], [0.0, np.nan, np.nan, np.nan])
+    log, inverse = _kernels.probe("log_and_inverse", rest, 4 * unit)
+    np.testing.assert_array_equal(log, [0.0, np.nan, np.nan, np.nan])
+    np.testing.assert_array_equal(inverse, [0.25, np.nan, np.nan, np.nan])
     for dtype in (F32, F64):
         z = np.array([0.0, -0.0, np.inf, -np.inf, np.nan], dtype)
         unit = 2.0 ** probes.HEADROOM[dtype]

@@ -441,6 +441,7 @@ PROBES = {
     "exp": _simd.EXP,
     "log1p_of_exp": _simd.LOG1P_OF_EXP,
     "less_likely": _simd.LESS_LIKELY,
+    "exp_of_maximum": _simd.EXP_OF_MAXIMUM,
     "exp_in_row": _simd.EXP_IN_ROW,
     "log1p_ratio": _simd.LOG1P_RATIO,
     "log1p_ratio_exact": _simd.LOG1P_RATIO_EXACT,

@@ -130,15 +130,16 @@ template <class T> struct ScoreBlock {
 // For the tests: the functions that the operations are made of, in the form they have there. From EXP_IN_ROW on in float64
 // only.
 enum Probe {
-    EXP = 0,           // exp(x) in a row whose maximum is y (exp_log.hpp: exp_parts)
-    LOG1P_OF_EXP = 1,  // log(1 + exp(-|x|)) (scores.hpp: Score)
-    LESS_LIKELY = 2,   // sigma(-|x|) (scores.hpp: Score)
-    EXP_IN_ROW = 3,
-    LOG1P_RATIO = 4,
-    LOG1P_RATIO_EXACT = 5,
-    EXP_TO_39_BITS = 6,
-    EXP_WITH_ERROR = 7,
-    LOG_AND_INVERSE = 8
+    EXP = 0,             // exp(x) in a row whose maximum is y (exp_log.hpp: exp_parts)
+    LOG1P_OF_EXP = 1,    // log(1 + exp(-|x|)) (scores.hpp: Score)
+    LESS_LIKELY = 2,     // sigma(-|x|) (scores.hpp: Score)
+    EXP_OF_MAXIMUM = 3,  // as EXP, where x is the maximum; with what value and error lack
+    EXP_IN_ROW = 4,      // exp(x) 2^-y (exp_log.hpp: exp_in_row_with_error)
+    LOG1P_RATIO = 5,
+    LOG1P_RATIO_EXACT = 6,
+    EXP_TO_39_BITS = 7,
+    EXP_WITH_ERROR = 8,
+    LOG_AND_INVERSE = 9  // of others x and e = y: the logarithm, and in place of a rounding error the inverse
 };
 
 // Tiles are of either orientation, but for what is said to be one.

@@ -105,7 +105,10 @@ template <class T, bool SHIFTED = true, class V, class R> CELOSS_INLINE ExpParts
     return {value, fma(power, fraction, power - value)};
 }
 
-// The same of the maximum itself, where nothing is clamped; and what value + error lack: the rounding of the fraction.
+// The same of the maximum itself, where nothing is clamped; and what value + error lack: the rounding of the fraction. The error
+// stated is what all three leave.
+// ulp: exp_of_maximum+error float32 0.242 at -0x1.d27bcap+7
+// ulp: exp_of_maximum+error float64 0.228 at -0x1.1b2441b57a970p+8
 template <class V> struct ExpOfMaximum {
     V value, error, lack;
 };
@@ -175,6 +178,7 @@ template <class T> constexpr double round_of_row() {
 template <class T, class V> CELOSS_INLINE V exp_in_row_to_39_bits(V a, V steps) {
     return exp_to_39_bits(a, round_of_row<T>() - steps);
 }
+// ulp: exp_in_row+error float64 0.224 at 0x1.29f80e017cd6cp+10, 0x1.15p+11
 CELOSS_INLINE HighLow exp_in_row_with_error(F64 a, F64 steps) { return exp_with_error(a, F64{}, round_of_row<double>() - steps); }
 
 // Either of the two, for the numbers of a dtype: e^d times unit_of_exp for d <= 0; and without that factor.
@@ -232,9 +236,10 @@ template <bool EXACT> CELOSS_INLINE HighLow log1p_ratio(HighLow rest, HighLow un
 CELOSS_INLINE F64 log1p_ratio(F64 rest, F64 unit) { return log1p_ratio<false>(HighLow(rest), HighLow(unit)).high; }
 CELOSS_INLINE HighLow log1p_ratio(HighLow rest, HighLow unit) { return sum_of(HighLow(), log1p_ratio<true>(rest, unit)); }
 
-// 1 / (e + others) and log((e + others) / e), which is to be good enough for float32: as log1p_ratio, but with one division for two
-// quotients, and a P of relative error 2^-42.
-// ulp: log_and_inverse float64 5000 at 0x1p+0, 0x1p+0
+// log((e + others) / e) and 1 / (e + others), for float32: as log1p_ratio, but with one division for both quotients, 1 / (a b) times
+// a or b, and a P that leaves the logarithm a relative error of 2^-42.
+// ulp: log_and_inverse.log float64 1397 at 0x1.79c1881e04e70p+29, 0x1.a98186139eebfp+31
+// ulp: log_and_inverse.inverse float64 2.927 at 0x1.281b0c8b12ca1p+32, 0x1.b2b65caf15900p+31
 template <class V> struct LogAndInverse {
     V log, inverse;
 };

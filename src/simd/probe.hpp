@@ -20,6 +20,11 @@ template <class T> void probe(int function, ptrdiff_t n, const T* const in[4], T
             result = {e.value, e.error};
             break;
         }
+        case EXP_OF_MAXIMUM: {
+            const auto e = exp_of_maximum<T>(x, row_scale<V, T>(x));
+            result = {e.value, e.error + e.lack};
+            break;
+        }
         case LOG1P_OF_EXP: result = Score<T>(x, row_scale<V, T>(V{})).log1p(); break;
         case LESS_LIKELY: result = Score<T>(x, row_scale<V, T>(V{})).less_likely(); break;
         }
