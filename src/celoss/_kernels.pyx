@@ -23,9 +23,9 @@ from celoss._pool cimport PoolWork, celoss_pool_helpers, celoss_pool_run
 from celoss._simd cimport (
     CELOSS_BLOCK_ROWS, CELOSS_LANE_GROUP, SEEN_IGNORED, SEEN_KEPT, SEEN_OUT_OF_RANGE, STORED_BFLOAT16, STORED_FLOAT16,
     STORED_FLOAT32, STORED_FLOAT64, STORED_INT8, STORED_INT32, STORED_INT64, STORED_UINT8, BlockOps, BlockOpsTable, Layout,
-    Level, Matrix, Piece, Ratio, RowOptions, Rows, ScoreBlock, Tile, Workplace, celoss_levels, ahead_in_row, ahead_of, clear_rows, is_class_after_class,
-    is_direct, is_native, matrix_at, merge_sums, numbers_of_tile, put_losses, put_maximum, put_piece, ratio_of,
-    scale_coefficient, set_smoothing, sum_of_losses, take_piece, tile_at, work_in_place,
+    Level, Matrix, Piece, Ratio, RowOptions, Rows, ScoreBlock, Tile, Workplace, ahead_in_row, ahead_of, celoss_levels,
+    clear_rows, is_class_after_class, is_direct, is_native, matrix_at, merge_sums, numbers_of_tile, put_losses, put_maximum,
+    put_piece, ratio_of, scale_coefficient, set_smoothing, sum_of_losses, take_piece, tile_at, work_in_place,
 )
 from celoss cimport _simd
 

@@ -1,8 +1,8 @@
 # Long rows: cut into pieces, so that threads share a row. Included by _kernels.pyx, whose names it uses.
 #
-# The passes are those of `operations`, over rows x pieces instead of blocks of rows, in two trips through memory: maximum and sums,
-# each piece in the scale of its own maximum; then the result. Between them the pieces of a row are put together in their order
-# (simd/pieces.hpp).
+# The passes are those of `operations`, over rows x pieces instead of blocks of rows, in two trips through memory: maximum and
+# sums, each piece in the scale of its own maximum; then the result, if one is wanted. Between them the pieces of a row are put
+# together in their order (simd/pieces.hpp).
 
 cdef enum:
     # Longer rows are cut into pieces of PIECE_CLASSES; so are long rows that come few at a time.
@@ -214,8 +214,8 @@ cdef bint run_long_rows(Call* c, int limit, double* loss) noexcept nogil:
     job.at_target = <double*>calloc(<size_t>c.rows, sizeof(double))
     workspace = malloc(sizeof(Rows[double]))
     loss[0] = 0
-    enough = (job.piece != NULL and job.ratio != NULL and job.row != NULL and job.target != NULL and job.x_target != NULL and job.at_target != NULL
-              and workspace != NULL)
+    enough = (job.piece != NULL and job.ratio != NULL and job.row != NULL and job.target != NULL and job.x_target != NULL
+              and job.at_target != NULL and workspace != NULL)
     if enough and c.target != NULL:
         seen = read_targets(c, 0, c.rows, job.target)
         if seen & SEEN_OUT_OF_RANGE:
