@@ -1,8 +1,8 @@
 # Long rows: cut into pieces, so that threads share a row. Included by _kernels.pyx, whose names it uses.
 #
 # The passes are those of `operations`, over rows x pieces instead of blocks of rows, in two trips through memory: maximum and
-# sums, each piece in the scale of its own maximum; then the result. Between them the pieces of a row are put together in their
-# order (simd/pieces.hpp).
+# sums, each piece in the scale of its own maximum; then the result, if one is wanted. Between them the pieces of a row are put
+# together in their order (simd/pieces.hpp).
 
 cdef enum:
     # Longer rows are cut into pieces of PIECE_CLASSES; so are long rows that come few at a time.

@@ -63,7 +63,7 @@ def log_softmax(x: ArrayLike, *, axis: int | tuple[int, ...] | None = -1, out: N
 
     .. math:: \ln p_k = -\big[(m - x_k) + \ln(1 + r)\big]
 
-    where :math:`m` is the row's maximum and :math:`r` the sum of :math:`e^{x_j - m}` over all classes but one that
+    where :math:`m` is the row's maximum and :math:`r` the sum of :math:`e^{x_j - m}` over all classes but the first that
     attains it. Both terms are non-negative, so that nothing cancels: the entry of the maximum is :math:`-\ln(1 + r)`
     to the last digit, however small.
 

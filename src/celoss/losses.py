@@ -47,9 +47,8 @@ def cross_entropy(
 
     .. math:: l_n = s_n \sum_c w_c\, q'_c\, (-\ln p_c).
 
-    :math:`-\ln p_t` is computed as :math:`(m - x_t) + \ln(1 + r)`, where :math:`m` is the row's maximum and :math:`r` the
-    sum of :math:`e^{x_j - m}` over all classes but one that attains it: both terms are non-negative, so that nothing
-    cancels and a confident row keeps its small loss to the last digit.
+    :math:`-\ln p_t` is computed as :math:`\ln(1 + r)`, where :math:`r` is the sum of :math:`e^{x_j - x_t}` over all classes
+    but :math:`t`: no term is negative, so that nothing cancels and a confident row keeps its small loss to the last digit.
 
     Parameters
     ----------

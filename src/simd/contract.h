@@ -64,12 +64,12 @@ template <class T> struct Rows {
     // -1: the row is ignored; it may be passed over, and what stands in its other places is anything.
     int64_t target[CELOSS_ROOM_FOR_ROWS];
 
-    // The class left out of sums of exponentials, so that the others' share keeps its relative accuracy: `target`, `argmax`, or null
-    // where that share is not wanted. -1: none is left out of this row.
+    // The class left out of sums of exponentials, so that the others' share keeps its relative accuracy: `target`, `argmax`, or
+    // null where that share is not wanted. -1: none is left out of this row.
     const int64_t* left_out;
 
     T maximum[CELOSS_ROOM_FOR_ROWS];
-    int64_t argmax[CELOSS_ROOM_FOR_ROWS];  // the first class that attains it; -1: none does, or it is infinite, or there is a NaN
+    int64_t argmax[CELOSS_ROOM_FOR_ROWS];  // the first class that attains it; -1: it is infinite, or there is a NaN
     T x_target[CELOSS_ROOM_FOR_ROWS], x_left_out[CELOSS_ROOM_FOR_ROWS];  // logits; -inf where none is left out
 
     T shift[CELOSS_ROOM_FOR_ROWS], steps[CELOSS_ROOM_FOR_ROWS];  // how a row is exponentiated: exp_log.hpp, RowScale
@@ -153,12 +153,14 @@ template <class T> struct BlockOps {
     // mass (of probabilities) and gap.
     void (*soft_sums)(const Tile<T>* x, const Tile<T>* q, const RowOptions* options, Rows<T>* rows);
 
-    // e_ij = exp(x_ij - m_i) * u_i with a factor u_i of the row's own, into e (nowhere if e->at is null; e may be x); others, shift, steps and
-    // e_left_out. So loss_i = log(1 + others_i / e_it) and p_ij = e_ij / (e_it + others_i), with t the class left out. There, e is 0,
-    // and as the others' if it is argmax; where rows are the lanes, x is -inf there. NaN or +inf: others or e_left_out is NaN. Also
-    // x_left_out, and x_target if there are targets. What is `ahead` is fetched into the cache meanwhile.
+    // e_ij = exp(x_ij - m_i) * u_i with a factor u_i of the row's own, into e (nowhere if e->at is null; e may be x); their sum
+    // without the class left out, t: others. So -log p_it = log(1 + others_i / e_it) and p_ij = e_ij / (e_it + others_i). At t,
+    // e is 0, or what it should be if that is argmax; where rows are the lanes, x becomes -inf there. NaN or +inf: others or
+    // e_left_out is NaN. Also what exp_left_out says, x_left_out, and x_target if there are targets. What is `ahead` is fetched
+    // into the cache meanwhile.
     void (*exp_sum)(const Tile<T>* x, const Tile<T>* e, const Ahead* ahead, Rows<T>* rows);
-    // e_left_out, shift and steps of n rows, from maximum and x_left_out; and what minus_log begins with.
+    // e_left_out, shift and steps of n rows, from maximum and x_left_out; and what minus_log begins with: by how much more than
+    // 512 x_left_out is below the maximum.
     void (*exp_left_out)(ptrdiff_t n, Rows<T>* rows);
     // Exponentials of one row times a power of two.
     void (*times_power)(const Tile<T>* e, int power);
@@ -225,8 +227,8 @@ struct BlockOpsTable {
                             int64_t classes, int64_t* out);
     int (*read_targets_i32)(const int32_t* target, const double* sample_weight, ptrdiff_t n, int64_t ignore_index,
                             int64_t classes, int64_t* out);
-    // For the exponentials of n pieces of a row, by shift and steps of the pieces and of the row: 2^64 times what makes them those
-    // of the row, and its rounding error.
+    // What the exponentials of n pieces of a row are multiplied with to be the row's, times 2^64, and its rounding error: from
+    // shift and steps of the pieces, and those of the row.
     void (*ratios_of_pieces)(ptrdiff_t n, const double* shift, const double* steps, double row_shift, double row_steps,
                              double* high, double* low);
     // What n rows weigh in a mean: the sum of s_n w_t, but of those that are ignored. No targets: of s_n.

@@ -58,10 +58,10 @@ CELOSS_INLINE HighLow exp_of_target(const Rows<double>* r, ptrdiff_t i, F64 x, F
 //     loss   = s [h (-log p_t) + V (-log p_m) + sum_c v_c (m - x_c)]
 //     dx_k   = s [(h + V) p_k - v_k - h [k = t]]
 //
-// At the target h (p_t - 1) is formed as -h times the share of the others, `miss`: the sum of the exponentials without the target's.
-// With smoothing, -log p_m is the target's without the distance between the two; a rounding of that is nothing beside h log 2 or
-// the share of the target in V. But where class weights may be 0, or with probabilities, -log p_m may be all there is: then
-// it is the maximum that is left out.
+// At the target h (p_t - 1) is formed as -h times `miss`, the share of the others. With smoothing, the target being left out,
+// -log p_m is -log p_t less m - x_t. That cancels, but its rounding is nothing beside h (-log p_t), or beside the target's own
+// term of the last sum. Where class weights may be 0, and with probabilities, -log p_m may be all there is: there it is the
+// maximum that is left out.
 template <class T> void cross_entropy(ptrdiff_t n, const RowOptions* o, Rows<T>* r) {
     log_rows(n, r);
     typedef Number<T> N;

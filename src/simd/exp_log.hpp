@@ -90,7 +90,7 @@ template <class V> struct ExpParts {
     V value, error;
 };
 
-// V: one vector or several side by side, of rows that are scaled as R or each as its own. Not SHIFTED: row.shift is known to be 0.
+// V: one vector, or several side by side, all of the one scale. Not SHIFTED: row.shift is known to be 0.
 template <class T, bool SHIFTED = true, class V, class R> CELOSS_INLINE ExpParts<V> exp_parts(V x, const RowScale<R>& row) {
     using K = ExpConstants<T>;
     typedef typename Kind<V>::M M;
@@ -105,8 +105,8 @@ template <class T, bool SHIFTED = true, class V, class R> CELOSS_INLINE ExpParts
     return {value, fma(power, fraction, power - value)};
 }
 
-// The same of the maximum itself, where nothing is clamped; and what value + error lack: the rounding of the fraction. The error
-// stated is what all three leave.
+// The same of the maximum itself, where nothing is clamped; and what value + error lack: the rounding of the fraction. The
+// error stated is what all three leave.
 // ulp: exp_of_maximum+error float32 0.242 at -0x1.d27bcap+7
 // ulp: exp_of_maximum+error float64 0.228 at -0x1.1b2441b57a970p+8
 template <class V> struct ExpOfMaximum {
@@ -148,8 +148,8 @@ CELOSS_INLINE F64 exp_to_39_bits(F64 d) {
     return exp_to_39_bits(max_or_nan(F64{} - 700.0, d), F64{} + (K::round + K::exponent_bias));
 }
 
-// The same of d = high + low with its rounding error. The small terms of expm1_reduced are kept apart from t, so that nothing but
-// they themselves round.
+// The same of d = high + low with its rounding error. The small terms of expm1_reduced are kept apart from t, so that nothing
+// rounds but they themselves.
 // ulp: exp_with_error+error float64 0.229 at -0x1.c8c52c8fdaceap+7, -0x1.8p-47
 CELOSS_INLINE HighLow exp_with_error(F64 high, F64 low, F64 round) {
     using K = ExpConstants<double>;
@@ -236,8 +236,8 @@ template <bool EXACT> CELOSS_INLINE HighLow log1p_ratio(HighLow rest, HighLow un
 CELOSS_INLINE F64 log1p_ratio(F64 rest, F64 unit) { return log1p_ratio<false>(HighLow(rest), HighLow(unit)).high; }
 CELOSS_INLINE HighLow log1p_ratio(HighLow rest, HighLow unit) { return sum_of(HighLow(), log1p_ratio<true>(rest, unit)); }
 
-// log((e + others) / e) and 1 / (e + others), for float32: as log1p_ratio, but with one division for both quotients, 1 / (a b) times
-// a or b, and a P that leaves the logarithm a relative error of 2^-42.
+// log((e + others) / e) and 1 / (e + others), for float32: as log1p_ratio, but with one division for both quotients, 1 / (a b)
+// times a or b, and a P that leaves the logarithm a relative error of 2^-42.
 // ulp: log_and_inverse.log float64 1397 at 0x1.79c1881e04e70p+29, 0x1.a98186139eebfp+31
 // ulp: log_and_inverse.inverse float64 2.927 at 0x1.281b0c8b12ca1p+32, 0x1.b2b65caf15900p+31
 template <class V> struct LogAndInverse {

@@ -57,8 +57,8 @@ template <int VECTORS> struct ExpSum<double, VECTORS> {
     CELOSS_INLINE double of_lanes(double* low) const { return sum_with_error(sum, lost, low); }
 };
 
-// What the sum of a row lacks where its maximum is not left out of it: a lack (exp_log.hpp) for each row, or 0. The maximum may be
-// nearly all of the sum, and the sum's rounding is in every result.
+// What the sums of rows lack where the maximum is among the others: what its exponential does (exp_log.hpp), since that may be
+// nearly all of the sum, and its error is then in every result of the row. Elsewhere 0.
 template <class T>
 CELOSS_INLINE typename VectorOf<T>::V lack_of_rows(ptrdiff_t i, const RowScale<typename VectorOf<T>::V>& scale,
                                                    const Rows<T>* r) {
@@ -67,8 +67,8 @@ CELOSS_INLINE typename VectorOf<T>::V lack_of_rows(ptrdiff_t i, const RowScale<t
     return select(load(r->x_left_out + i) < m, exp_of_maximum<T>(m, scale).lack, decltype(m){});
 }
 
-// So many vectors go side by side: a batch. A chunk of a row is several of them, so that what the sum's vectors cost where they do
-// not stay in registers is paid for once a chunk; and it is whole ones of the sum's.
+// So many vectors go side by side: a batch. A chunk of a row is several batches, and a multiple of the sum's lanes: where the
+// sum's vectors do not stay in registers, they are loaded and stored once a chunk.
 #if CELOSS_VECTOR_BYTES == 32
 constexpr int SIDE_VECTORS = 2;  // 16 registers: 4 vectors do not fit (6 % slower)
 #else
@@ -78,8 +78,8 @@ constexpr int CHUNK_VECTORS = 8;
 template <class T> constexpr int sum_vectors() { return SUM_LANES / lanes_of<T>(); }
 template <class T> constexpr int batch_classes() { return SIDE_VECTORS * lanes_of<T>(); }
 
-// Exponentials of N vectors, `stride` numbers apart; of the last one `count` lanes. Their errors go to the vectors of the sum from
-// `first` on.
+// Exponentials of N vectors, `stride` numbers apart; of the last one `count` lanes. Their errors go to the sum, to its vectors
+// from `first` on.
 template <class T, int N, bool SHIFTED, int VECTORS>
 CELOSS_INLINE void exp_of_vectors(const T* x, ptrdiff_t x_stride, T* e, ptrdiff_t e_stride, int count,
                                   const RowScale<typename VectorOf<T>::V>& row, ExpSum<T, VECTORS>& sum, int first) {
@@ -124,8 +124,8 @@ CELOSS_INLINE void exp_of_last_batch(const T* x, T* e, ptrdiff_t classes, const 
 
 // ---- classes as lanes: one row ---------------------------------------------------------------------------------------
 
-// The batch of a row that holds the class left out, copied with -inf in its place. Made some rows ahead: a vector cannot be loaded
-// where a number has just been stored.
+// The batch of a row that holds the class left out, copied with -inf in its place. Made some rows ahead, since a vector load
+// waits for a number that has just been stored where it reads.
 template <class T> struct PatchedBatch {
     alignas(64) T at[batch_classes<T>()];
     ptrdiff_t begin;  // of the batch in the row; -1: none is left out
@@ -258,7 +258,7 @@ template <class T> CELOSS_INLINE void leave_out_of_few(const Tile<T>* x, Rows<T>
     }
 }
 
-// A tile with rows as lanes is scratch: what is left out of it is left out in it. Of a row that is ignored or has no argmax, class 0.
+// A tile with rows as lanes is scratch: a class is left out by -inf in it. Of a row that is ignored or has no argmax, class 0.
 template <class T> void leave_out_of_lanes(const Tile<T>* x, Rows<T>* r) {
     T *const at = x->at, *const left_out = r->x_left_out;
     const ptrdiff_t rows = x->rows, stride = x->class_stride;
@@ -279,8 +279,8 @@ template <class T> void leave_out_of_lanes(const Tile<T>* x, Rows<T>* r) {
 
 // ---- of either orientation -------------------------------------------------------------------------------------------
 
-// The exponential of the class left out. Where it is far below the maximum, that of a logit which is 512 below, since that is all
-// the same in a sum with the maximum's; the rest of the distance begins minus_log.
+// The exponential of the class left out. Further below the maximum than this it is taken here, where it is nothing in a sum
+// with the maximum's; the rest of the distance is what minus_log begins with.
 constexpr double FAR = 512;
 
 // Rows whose ends are worked on together, and so many float64 vectors of them side by side.
@@ -342,8 +342,8 @@ template <class T> void exp_sum(const Tile<T>* x, const Tile<T>* e, const Ahead*
 
 // ---- pieces of long rows -----------------------------------------------------------------------------------------------
 
-// 2^64 times what the exponentials of each of n pieces are multiplied with to be those of the whole row, and its rounding error.
-// Pieces are exponentiated as rows of their own: mostly with no shift, so that this is a power of two.
+// What the exponentials of each of n pieces are multiplied with to be the row's, times 2^64, and its rounding error. Pieces are
+// exponentiated as rows of their own: mostly with no shift, so that this is a power of two.
 inline void ratios_of_pieces(ptrdiff_t n, const double* shift, const double* steps, double row_shift, double row_steps,
                              double* high, double* low) {
     each_vector<double>(n, [&](ptrdiff_t i, int count) {
@@ -355,7 +355,7 @@ inline void ratios_of_pieces(ptrdiff_t n, const double* shift, const double* ste
     });
 }
 
-// Times a power of two, which may be a product of two where it is no number of T.
+// Times a power of two; where that is no normal number of T, in two steps.
 template <class T> void times_power(const Tile<T>* e, int power) {
     constexpr int least = sizeof(T) == 4 ? -126 : -1022;
     const int first = power < least ? least : power, second = power - first < least ? least : power - first;

@@ -204,8 +204,10 @@ template <class F> CELOSS_INLINE void each_wide_vector(ptrdiff_t n, F f) {
     constexpr int W = lanes_of<double>();
     ptrdiff_t j = 0;
     for (; j + SUM_LANES <= n; j += SUM_LANES) UNROLL_8 for (int k = 0; k < SUM_VECTORS; ++k) f(k, j + k * W, W);
-    UNROLL_8 for (int k = 0; k < SUM_VECTORS; ++k) if (j + k * W < n)
-        f(k, j + k * W, (int)(n - j - k * W < W ? n - j - k * W : W));
+    UNROLL_8 for (int k = 0; k < SUM_VECTORS; ++k) {
+        const ptrdiff_t left = n - j - k * W;
+        if (left > 0) f(k, j + k * W, (int)(left < W ? left : W));
+    }
 }
 
 // f(index, count) for the vectors of n numbers of T; `count` lanes of the last.

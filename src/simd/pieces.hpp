@@ -1,8 +1,8 @@
 // pieces.hpp: what is known of a long row that is worked on in pieces: what each piece adds, and how they are put together.
 // Plain C++: the kernels use it as it is.
 //
-// Each piece is exponentiated as a row of its own, so that one trip through memory finds its maximum and its sums. Then the pieces'
-// exponentials differ by a ratio, which is 2^n unless one of them was shifted.
+// Each piece is exponentiated as a row of its own, so that one trip through memory finds its maximum and its sums. Its
+// exponentials are the row's but for a ratio, which is a power of two unless one of the two was shifted.
 #pragma once
 
 #include "contract.h"
@@ -77,8 +77,9 @@ struct Ratio {
     Exact ratio;
     int power;
 };
-// From what ratios_of_pieces has found. Powers down to 2^-32 stay in the ratio, which factors of a gradient can bear: further down
-// the factor would be no normal number, where the product with an exponential may still be one.
+// From what ratios_of_pieces has found. Powers down to 2^-32 stay in the ratio, which becomes part of the gradient's factor.
+// Further down the factor might be no normal number where its product with an exponential is one: then `power` goes to the
+// exponentials.
 inline Ratio ratio_of(double high, double low) {
     int power = 0;
     const double share = __builtin_frexp(high, &power);
@@ -98,8 +99,8 @@ template <class T> void scale_coefficient(const Ratio& ratio, Rows<T>* r) {
 }
 
 // The sums of the pieces, in their order, into row 0 of the workspace. What the row leaves out is its target, whose
-// logit stands in x_left_out already, or the maximum: then each piece has left out its own, and that of all but the piece `first`
-// belongs to the others.
+// logit stands in x_left_out already, or the maximum: then each piece has left out its own, and those of all pieces but `first`
+// belong to the others.
 template <class T> void merge_sums(const Piece* piece, const Ratio* ratio, ptrdiff_t pieces, ptrdiff_t first, Rows<T>* r) {
     constexpr bool exact = sizeof(T) == 8;
     const double maximum = (double)r->maximum[0];

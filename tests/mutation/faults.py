@@ -316,7 +316,7 @@ FAULTS = [
     ),
     Fault(
         "probabilities: the tail of a row is skipped", NUMBERS,
-        "if (j + k * W < n) f(k,", "if (j + k * W + W <= n) f(k,", "test_options",
+        "if (left > 0) f(k,", "if (left >= W) f(k,", "test_options",
     ),
     Fault(
         "softmax: a rounding error is taken from memory that nobody wrote to", ACTIVATIONS,
