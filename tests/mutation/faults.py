@@ -396,11 +396,11 @@ FAULTS = [
     ),
     Fault(
         "bfloat16: truncated instead of rounded, vectors", HALVES,
-        "(bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16", "bits >> 16", "test_dtypes",
+        "rounded = bits + 0x7fffu + ((bits >> 16) & 1u)", "rounded = bits", "test_dtypes",
     ),
     Fault(
         "bfloat16: halves rounded up instead of to even", HALVES,
-        "(bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16", "(bits + 0x8000u) >> 16", "test_dtypes",
+        "rounded = bits + 0x7fffu + ((bits >> 16) & 1u)", "rounded = bits + 0x8000u", "test_dtypes",
     ),
     # ---- vectors of one level ----------------------------------------------------------------------------------------
     Fault(
