@@ -362,3 +362,20 @@ def test_several_axes_are_those_of_scipy(axis):
     for module in (celoss, special):
         with pytest.raises(ValueError):
             module.logsumexp(x, axis=(0, -3))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("classes", [1, 3, 24, 200, LONG])
+def test_a_maximum_without_others_has_the_probability_1(classes, dtype, level):
+    """Exactly: the exponential and the sum round, and not their quotient."""
+    rng = np.random.default_rng(classes)
+    x = np.full((3 if classes == LONG else 500, classes), -4000, dtype)
+    rows = np.arange(len(x))
+    best = rng.integers(0, classes, len(x))
+    for offset in (0, 1000, -1000):
+        x[rows, best] = offset + rng.uniform(-3, 3, len(x))
+        exact = np.zeros(x.shape, dtype)
+        exact[rows, best] = 1
+        np.testing.assert_array_equal(celoss.softmax(x), exact)
+        assert not celoss.log_softmax(x)[rows, best].any()
+        np.testing.assert_array_equal(celoss.logsumexp(x), x.max(axis=1))

@@ -325,11 +325,11 @@ FAULTS = [
     ),
     Fault(
         "softmax: a maximum without others has not quite the probability 1", ACTIVATIONS,
-        "if (alone[i] != 0)", "if (false)", "test_activations",
+        "if (alone[i] != 0)", "if (false)", "test_activations::test_a_maximum_without_others_has_the_probability_1",
     ),
     Fault(
         "softmax: a maximum without others has not quite the probability 1, rows as lanes", ACTIVATIONS,
-        "if (any_lane(here))", "if (false)", "test_activations",
+        "if (any_lane(here))", "if (false)", "test_activations::test_a_maximum_without_others_has_the_probability_1",
     ),
     Fault(
         "softmax: what the maximum's exponential lacks is forgotten", ACTIVATIONS,
