@@ -40,7 +40,8 @@ def usual(run: Run) -> Iterator[Row]:
         medians = timing.medians(times)
         ratios = {label: timing.ratio(times, label, calls.PLAIN) for label in times if label not in calls.OF_LISTS}
         slowest = max(ratios, key=lambda label: ratios[label])
-        yield Row(f"{function}, {cases.SMALL}, slowest usual call ({slowest}) / plain call", ratios[slowest], 2, seconds=medians)
+        what = f"{function}, {cases.SMALL}, slowest usual call ({slowest}) / plain call"
+        yield Row(what, ratios[slowest], 2, seconds=medians)
         what = f"{function}, {cases.SMALL}: lists / numpy.asarray of them and the call"
         yield Row(what, timing.ratio(times, *calls.OF_LISTS), 1, seconds=medians)
 
