@@ -284,8 +284,9 @@ def main() -> None:
     for part in () if given.redraw else given.only:
         measure(part, folder / f"{part}.json", given.quick)
     if missing := [part for part in PARTS if not (folder / f"{part}.json").is_file()]:
-        raise SystemExit(f"no report yet: bench/results/{folder.name} lacks {', '.join(missing)}")
-    print(f"wrote bench/{write(folder).relative_to(BENCH)}")
+        print(f"no report yet: bench/results/{folder.name} lacks {', '.join(missing)}")
+    else:
+        print(f"wrote bench/{write(folder).relative_to(BENCH)}")
 
 
 if __name__ == "__main__":
