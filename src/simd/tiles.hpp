@@ -268,41 +268,43 @@ void transpose_out(const T* from, ptrdiff_t from_stride, ptrdiff_t outer, ptrdif
 //
 // Of as many of `outer` runs as are whole vectors of them; how many these were.
 
-// Two bfloats are a number of 32 bits: one is its upper half, the other is shifted there.
-inline ptrdiff_t transpose_bfloats_in(const char* from, ptrdiff_t from_stride, ptrdiff_t outer, ptrdiff_t inner, float* to,
-                                      ptrdiff_t to_stride) {
+// f(run, class) for vectors of runs and 8 classes of theirs; the last 8 overlap those before.
+template <class F> CELOSS_INLINE ptrdiff_t each_eight_classes(ptrdiff_t outer, ptrdiff_t inner, F f) {
     constexpr int W = lanes_of<float>();
     ptrdiff_t i = 0;
     for (; inner >= 8 && i + W <= outer; i += W)
         for (ptrdiff_t j = 0; j < inner; j += 8) {
             if (j + 8 > inner) j = inner - 8;
-            F32 v[4];
-            UNROLL_4 for (int r = 0; r < 4; ++r) v[r] = gather_cells<float>(from + (i + r) * from_stride + 2 * j, from_stride);
-            transpose_cells(v);
-            UNROLL_4 for (int r = 0; r < 4; ++r) {
-                store(to + (j + 2 * r) * to_stride + i, (F32)((U32)v[r] << 16));
-                store(to + (j + 2 * r + 1) * to_stride + i, (F32)((U32)v[r] & 0xffff0000u));
-            }
+            f(i, j);
         }
     return i;
 }
+
+// Two bfloats are a number of 32 bits: one is its upper half, the other is shifted there.
+inline ptrdiff_t transpose_bfloats_in(const char* from, ptrdiff_t from_stride, ptrdiff_t outer, ptrdiff_t inner, float* to,
+                                      ptrdiff_t to_stride) {
+    return each_eight_classes(outer, inner, [&](ptrdiff_t i, ptrdiff_t j) CELOSS_LAMBDA_INLINE {
+        F32 v[4];
+        UNROLL_4 for (int r = 0; r < 4; ++r) v[r] = gather_cells<float>(from + (i + r) * from_stride + 2 * j, from_stride);
+        transpose_cells(v);
+        UNROLL_4 for (int r = 0; r < 4; ++r) {
+            store(to + (j + 2 * r) * to_stride + i, (F32)((U32)v[r] << 16));
+            store(to + (j + 2 * r + 1) * to_stride + i, (F32)((U32)v[r] & 0xffff0000u));
+        }
+    });
+}
 inline ptrdiff_t transpose_bfloats_out(const float* from, ptrdiff_t from_stride, ptrdiff_t outer, ptrdiff_t inner, char* to,
                                        ptrdiff_t to_stride) {
-    constexpr int W = lanes_of<float>();
-    ptrdiff_t i = 0;
-    for (; inner >= 8 && i + W <= outer; i += W)
-        for (ptrdiff_t j = 0; j < inner; j += 8) {
-            if (j + 8 > inner) j = inner - 8;
-            F32 v[4];
-            UNROLL_4 for (int r = 0; r < 4; ++r) {
-                const U32 a = rounded_to_bfloats(load(from + (j + 2 * r) * from_stride + i));
-                const U32 b = rounded_to_bfloats(load(from + (j + 2 * r + 1) * from_stride + i));
-                v[r] = (F32)((a >> 16) | (b & 0xffff0000u));
-            }
-            transpose_cells(v);
-            UNROLL_4 for (int r = 0; r < 4; ++r) scatter_cells(v[r], to + (i + r) * to_stride + 2 * j, to_stride, 4);
+    return each_eight_classes(outer, inner, [&](ptrdiff_t i, ptrdiff_t j) CELOSS_LAMBDA_INLINE {
+        F32 v[4];
+        UNROLL_4 for (int r = 0; r < 4; ++r) {
+            const U32 a = rounded_to_bfloats(load(from + (j + 2 * r) * from_stride + i));
+            const U32 b = rounded_to_bfloats(load(from + (j + 2 * r + 1) * from_stride + i));
+            v[r] = (F32)((a >> 16) | (b & 0xffff0000u));
         }
-    return i;
+        transpose_cells(v);
+        UNROLL_4 for (int r = 0; r < 4; ++r) scatter_cells(v[r], to + (i + r) * to_stride + 2 * j, to_stride, 4);
+    });
 }
 
 // float16 in cells of 8 x 8.
@@ -343,33 +345,23 @@ CELOSS_INLINE void transpose_eight(U16* v) {
 
 inline ptrdiff_t transpose_halves_in(const char* from, ptrdiff_t from_stride, ptrdiff_t outer, ptrdiff_t inner, float* to,
                                      ptrdiff_t to_stride) {
-    constexpr int W = lanes_of<float>();
-    ptrdiff_t i = 0;
-    for (; inner >= 8 && i + W <= outer; i += W)
-        for (ptrdiff_t j = 0; j < inner; j += 8) {
-            if (j + 8 > inner) j = inner - 8;
-            U16 v[8];
-            UNROLL_8 for (int r = 0; r < 8; ++r) v[r] = two_rows(from + (i + r) * from_stride + 2 * j, from_stride);
-            transpose_eight(v);
-            float* at = to + j * to_stride + i;
-            UNROLL_8 for (int r = 0; r < 8; ++r) store(at + r * to_stride, floats_of_halves(v[r]));
-        }
-    return i;
+    return each_eight_classes(outer, inner, [&](ptrdiff_t i, ptrdiff_t j) CELOSS_LAMBDA_INLINE {
+        U16 v[8];
+        UNROLL_8 for (int r = 0; r < 8; ++r) v[r] = two_rows(from + (i + r) * from_stride + 2 * j, from_stride);
+        transpose_eight(v);
+        float* at = to + j * to_stride + i;
+        UNROLL_8 for (int r = 0; r < 8; ++r) store(at + r * to_stride, floats_of_halves(v[r]));
+    });
 }
 inline ptrdiff_t transpose_halves_out(const float* from, ptrdiff_t from_stride, ptrdiff_t outer, ptrdiff_t inner, char* to,
                                       ptrdiff_t to_stride) {
-    constexpr int W = lanes_of<float>();
-    ptrdiff_t i = 0;
-    for (; inner >= 8 && i + W <= outer; i += W)
-        for (ptrdiff_t j = 0; j < inner; j += 8) {
-            if (j + 8 > inner) j = inner - 8;
-            U16 v[8];
-            const float* at = from + j * from_stride + i;
-            UNROLL_8 for (int r = 0; r < 8; ++r) v[r] = halves_of(load(at + r * from_stride));
-            transpose_eight(v);
-            UNROLL_8 for (int r = 0; r < 8; ++r) put_two_rows(v[r], to + (i + r) * to_stride + 2 * j, to_stride);
-        }
-    return i;
+    return each_eight_classes(outer, inner, [&](ptrdiff_t i, ptrdiff_t j) CELOSS_LAMBDA_INLINE {
+        U16 v[8];
+        const float* at = from + j * from_stride + i;
+        UNROLL_8 for (int r = 0; r < 8; ++r) v[r] = halves_of(load(at + r * from_stride));
+        transpose_eight(v);
+        UNROLL_8 for (int r = 0; r < 8; ++r) put_two_rows(v[r], to + (i + r) * to_stride + 2 * j, to_stride);
+    });
 }
 #else
 inline ptrdiff_t transpose_halves_in(const char*, ptrdiff_t, ptrdiff_t, ptrdiff_t, float*, ptrdiff_t) { return 0; }
