@@ -17,6 +17,8 @@ from celoss import _reference_arguments, reference
 
 INF, NAN = math.inf, math.nan
 
+SECOND = ["cross_entropy", "binary_cross_entropy"]  # what has second derivatives
+
 # ----------------------------------------------------------------------------------------------------
 # The module
 # ----------------------------------------------------------------------------------------------------
@@ -39,6 +41,7 @@ def test_every_function_of_the_contract():
     assert set(reference.__all__) == (
         losses
         | {f"{name}_with_grad" for name in losses}
+        | {f"{name}_{second}" for name in SECOND for second in ("with_grad_hess", "hessp")}
         | {"zero_one_loss", "binary_zero_one_loss"}
         | {"softmax", "log_softmax", "logsumexp", "softmax_vjp", "log_softmax_vjp", "sigmoid", "log_sigmoid"}
     )
@@ -46,14 +49,25 @@ def test_every_function_of_the_contract():
         assert inspect.getdoc(getattr(reference, name))
 
 
+def defaults(name):
+    return {key: value.default for key, value in inspect.signature(getattr(reference, name)).parameters.items()}
+
+
 @pytest.mark.parametrize("name", [name for name in reference.__all__ if name.endswith("_with_grad")])
 def test_with_grad_takes_the_same_options(name):
-    plain = inspect.signature(getattr(reference, name.removesuffix("_with_grad"))).parameters
-    both = inspect.signature(getattr(reference, name)).parameters
+    plain, both = defaults(name.removesuffix("_with_grad")), defaults(name)
     assert list(both) == [*plain, "grad_output", "out"]
-    assert {key: value.default for key, value in both.items()} == (
-        {key: value.default for key, value in plain.items()} | {"grad_output": None, "out": None}
-    )
+    assert both == plain | {"grad_output": None, "out": None}
+
+
+@pytest.mark.parametrize("name", SECOND)
+def test_second_derivatives_take_the_same_options(name):
+    first, both = defaults(f"{name}_with_grad"), defaults(f"{name}_with_grad_hess")
+    assert list(both) == [*first, "hess_out"]
+    assert both == first | {"hess_out": None}
+    plain, product = defaults(name), defaults(f"{name}_hessp")
+    assert list(product) == ["logits", "target", "vector", *list(plain)[2:], "out"]
+    assert product == plain | {"vector": inspect.Parameter.empty, "out": None}
 
 
 # ----------------------------------------------------------------------------------------------------
@@ -160,6 +174,10 @@ def test_dtypes(family, name):
         assert (grad.dtype, grad.shape) == (grad_dtype, x.shape)
         for reduction in ("mean", "sum"):
             assert type(function(x, target, reduction=reduction)[0]) is float
+    name = "cross_entropy" if family == "rows" else "binary_cross_entropy"
+    hess = getattr(reference, f"{name}_with_grad_hess")(x, target)[2]
+    product = getattr(reference, f"{name}_hessp")(x, target, np.ones(x.shape, int))
+    assert (hess.dtype, hess.shape) == (product.dtype, product.shape) == (grad_dtype, x.shape)
     for activation in ("softmax", "log_softmax", "sigmoid", "log_sigmoid"):
         assert getattr(reference, activation)(x).dtype == grad_dtype
     assert reference.logsumexp(x).dtype == loss_dtype
@@ -229,8 +247,49 @@ def test_out(function):
         assert loss == expected[0]
         assert_array_equal(out, expected[1])
     for wrong in (np.empty((4, 3)), np.empty((3, 4), np.float32)):
-        with pytest.raises(ValueError, match="out is"):
+        with pytest.raises(ValueError, match=r"^out is"):
             function(x, target, out=wrong)
+
+
+@pytest.mark.parametrize("name", SECOND)
+def test_out_of_second_derivatives(name):
+    function, product = getattr(reference, f"{name}_with_grad_hess"), getattr(reference, f"{name}_hessp")
+    x, v = rng(18).normal(size=(2, 4, 3)).astype(np.float32)
+    target = [0, 1, 2, 0] if name == "cross_entropy" else np.eye(4, 3)
+    expected = function(x, target)
+    loss, grad = getattr(reference, f"{name}_with_grad")(x, target)
+    assert expected[0] == loss
+    assert_array_equal(expected[1], grad)
+    strided, in_place = np.zeros((4, 6), np.float32)[:, ::2], x.copy()
+    for logits, out, hess_out in ((x, np.empty_like(x), strided), (in_place, in_place, np.empty_like(x)), (x, None, strided)):
+        loss, grad, hess = function(logits, target, out=out, hess_out=hess_out)
+        assert hess is hess_out and (out is None or grad is out)
+        assert loss == expected[0]
+        assert_array_equal(grad, expected[1])
+        assert_array_equal(hess, expected[2])
+    expected = product(x, target, v)
+    assert product(x, target, v, out=strided) is strided
+    assert_array_equal(strided, expected)
+    for place in (0, 1):  # over the logits, over the vector
+        arrays = x.copy(), v.copy()
+        assert product(arrays[0], target, arrays[1], out=arrays[place]) is arrays[place]
+        assert_array_equal(arrays[place], expected)
+    with pytest.raises(ValueError, match=r"^hess_out is"):
+        function(x, target, hess_out=np.empty((4, 3)))
+    with pytest.raises(ValueError, match=r"^out is"):
+        function(x, target, out=np.empty((3, 4), np.float32))
+    with pytest.raises(ValueError, match=r"^out is"):
+        product(x, target, v, out=np.empty((4, 3)))
+
+
+def test_strides_of_second_derivatives():
+    x, v = rng(19).normal(0, 4, (2, 6, 40))
+    target = rng(19).integers(0, 40, 6)
+    hess, product = reference.cross_entropy_with_grad_hess(x, target)[2], reference.cross_entropy_hessp(x, target, v)
+    turned, back = np.ascontiguousarray(x.T), v[::-1, ::-1].copy()[::-1, ::-1]
+    assert_array_equal(reference.cross_entropy_with_grad_hess(turned, target, axis=0)[2].T, hess)
+    assert_array_equal(reference.cross_entropy_hessp(turned, target, np.asfortranarray(v).T, axis=0).T, product)
+    assert_array_equal(reference.cross_entropy_hessp(np.asfortranarray(x), target, back), product)
 
 
 @pytest.mark.parametrize("name", ["softmax", "log_softmax", "sigmoid", "log_sigmoid"])
@@ -302,3 +361,9 @@ def test_bad_arguments_of_the_rest():
         reference.binary_cross_entropy(np.zeros((2, 3)), np.zeros((2, 3)), pos_weight=[1, 1])
     with pytest.raises(ValueError, match="axis"):
         reference.softmax(1.0)
+    for product, target in ((reference.cross_entropy_hessp, [0, 1]), (reference.binary_cross_entropy_hessp, np.zeros((2, 3)))):
+        for shape in ((3,), (2,), (3, 2), (2, 3, 1), ()):
+            with pytest.raises(ValueError, match="vector has shape"):
+                product(np.zeros((2, 3)), target, np.zeros(shape))
+        with pytest.raises(TypeError, match="vector has dtype"):
+            product(np.zeros((2, 3)), target, np.zeros((2, 3), complex))

@@ -133,10 +133,11 @@ def test_no_floating_point_error_escapes(name):
     function = getattr(reference, name)
     x = np.array([[6e4, -6e4], [INF, NAN], [-INF, -INF], [0, 5]], np.float16)
     with np.errstate(all="raise"):
+        vector = [x] * name.endswith("hessp")
         if name.startswith(("cross", "brier", "zero")):
-            function(x, [0, 1, 1, 0], sample_weight=1e300, reduction="none")
+            function(x, [0, 1, 1, 0], *vector, sample_weight=1e300, reduction="none")
         elif name.startswith("binary"):
-            function(x, np.eye(4, 2), weight=1e300, reduction="none")
+            function(x, np.eye(4, 2), *vector, weight=1e300, reduction="none")
         else:
             function(x, *[x] * name.endswith("_vjp"))
 
@@ -152,3 +153,112 @@ def test_expected_zero_one_loss_of_probabilities():
     assert_array_equal(reference.zero_one_loss(x, q, reduction="none"), [0.375])
     loss = reference.binary_zero_one_loss([1.0, -1.0], [0.75, 0.75], reduction="none")
     assert_array_equal(loss, [0.25, 0.75])
+
+
+# ----------------------------------------------------------------------------------------------------
+# Second derivatives
+# ----------------------------------------------------------------------------------------------------
+
+FOCAL = [{}, {"focal_gamma": 0.5}, {"focal_gamma": 2.0}]
+
+
+@pytest.mark.parametrize("options", FOCAL, ids=str)
+def test_ignored_rows_have_no_curvature(options):
+    x = np.array([[1.0, 2.0], [NAN, INF], [0.5, 0.0], [-INF, -INF]])
+    target = np.array([0, 9, 1, 9], np.uint8)
+    upstream = [1, NAN, 1, INF]
+    _, _, hess = reference.cross_entropy_with_grad_hess(
+        x, target, ignore_index=9, grad_output=upstream, reduction="none", **options
+    )
+    assert_array_equal(hess[::2], reference.cross_entropy_with_grad_hess(x[::2], target[::2], reduction="none", **options)[2])
+    assert_array_equal(hess[1::2], 0)
+    v = np.array([[1.0, 3.0], [NAN, 1.0], [0.0, 2.0], [INF, -INF]])
+    product = reference.cross_entropy_hessp(x, target, v, ignore_index=9, **options)
+    assert_array_equal(product[::2], reference.cross_entropy_hessp(x[::2], target[::2], v[::2], **options))
+    assert_array_equal(product[1::2], 0)
+    # a weight of 0 leaves out as well
+    target = np.minimum(target, 1)
+    assert_array_equal(reference.cross_entropy_with_grad_hess(x, target, sample_weight=[1, 0, 1, 0], **options)[2][1::2], 0)
+    assert_array_equal(reference.cross_entropy_hessp(x, target, v, sample_weight=[1, 0, 1, 0], **options), product)
+    z, y, w = [NAN, 1.0, INF], [NAN, 1.0, 1.0], [0, 1, 0]
+    assert_array_equal(reference.binary_cross_entropy_with_grad_hess(z, y, weight=w, **options)[2][::2], 0)
+    assert_array_equal(reference.binary_cross_entropy_hessp(z, y, [NAN, 2.0, INF], weight=w, **options)[::2], 0)
+
+
+@pytest.mark.parametrize("options", FOCAL, ids=str)
+@pytest.mark.parametrize("bad", [[NAN, 0, 1], [0, INF, 1], [INF, INF, 0], [-INF, -INF, -INF], [-INF, NAN, INF]], ids=str)
+def test_curvature_of_bad_rows_is_nan_and_of_no_others(bad, options):
+    x, v = np.array([[1.0, 2.0, 3.0], bad, [0.5, 0.0, -1.0]]), np.array([[1.0, -2.0, 0.5]] * 3)
+    for target in ([0, 2, 1], *([one_hot([0, 2, 1], 3)] if not options else [])):
+        hess = reference.cross_entropy_with_grad_hess(x, target, **options)[2]
+        for result in (hess, reference.cross_entropy_hessp(x, target, v, **options)):
+            assert_array_equal(np.isnan(result), [[False] * 3, [True] * 3, [False] * 3])
+    # a vector that is no number spoils its own row alone
+    v[0, 1] = NAN
+    product = reference.cross_entropy_hessp([[1.0, 2.0, 3.0]] * 2, [0, 0], v[:2], **options)
+    assert_array_equal(np.isnan(product), [[True] * 3, [False] * 3])
+
+
+@pytest.mark.parametrize("options", FOCAL, ids=str)
+def test_curvature_of_impossible_classes(options):
+    x, v = np.array([[0.0, -INF, 1.0]] * 2), np.array([[2.0, 1e300, -1.0]] * 2)
+    p = reference.softmax([0.0, 1.0])
+    without = reference.cross_entropy_with_grad_hess([0.0, 1.0], 0, reduction="sum", **options)[2]
+    _, _, hess = reference.cross_entropy_with_grad_hess(x, [0, 1], reduction="sum", **options)
+    # an impossible target: p_t is 0, and the focal factor 1 whatever its exponent
+    assert_allclose(hess, [[without[0], 0, without[1]], [p[0] * p[1], 0, p[0] * p[1]]], rtol=1e-15)
+    product = reference.cross_entropy_hessp(x, [0, 1], v, reduction="sum", **options)
+    without = reference.cross_entropy_hessp([0.0, 1.0], 0, [2.0, -1.0], **options)
+    assert_allclose(product, [[without[0], 0, without[1]], [3 * p[0] * p[1], 0, -3 * p[0] * p[1]]], rtol=1e-15)
+    # one class that can occur, or one class at all: nothing can change
+    for row, target in (([-INF, 3.0, -INF], 1), ([-INF, 3.0, -INF], 0), ([7.0], 0)):
+        assert_array_equal(reference.cross_entropy_with_grad_hess(row, target, **options)[2], 0)
+        assert_array_equal(reference.cross_entropy_hessp(row, target, np.arange(len(row)) + 5, **options), 0)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        {"logits": np.zeros((0, 3)), "target": np.zeros(0, int)},
+        {"logits": np.zeros((0, 3)), "target": np.zeros((0, 3))},
+        {"logits": np.zeros((0, 0)), "target": np.zeros(0, int)},
+        {"logits": np.array([[NAN, 1.0], [INF, 0.0]]), "target": np.array([-100, -100])},
+        {"logits": np.array([[NAN, 1.0], [3.0, 0.0]]), "target": np.array([0, 1]), "sample_weight": [1, -1]},
+        {"logits": np.eye(2), "target": np.array([0, 0]), "weight": [0, 1], "label_smoothing": 0.1},
+    ],
+    ids=["no rows", "no probabilities", "no classes", "all ignored", "weights that cancel", "no class weight"],
+)
+def test_the_curvature_of_a_mean_of_nothing_is_zero(case):
+    loss, grad, hess = reference.cross_entropy_with_grad_hess(**case)
+    assert math.isnan(loss)
+    assert grad.shape == hess.shape == case["logits"].shape
+    assert_array_equal(hess, 0)
+    assert_array_equal(reference.cross_entropy_hessp(**case, vector=case["logits"]), 0)
+    nothing = np.zeros((2, 0))
+    assert reference.binary_cross_entropy_with_grad_hess(nothing, nothing)[2].shape == (2, 0)
+    assert reference.binary_cross_entropy_hessp(nothing, nothing, nothing).shape == (2, 0)
+
+
+@pytest.mark.parametrize("options", FOCAL, ids=str)
+def test_curvature_of_binary_at_infinity(options):
+    z = np.array([INF, -INF, INF, -INF, NAN, 1e308, -1e308])
+    for y in (np.array([1, 0, 0, 1, 1, 0, 1]), np.full(7, 0.25)):
+        hess = reference.binary_cross_entropy_with_grad_hess(z, y, reduction="none", **options)[2]
+        assert_array_equal(hess, [0, 0, 0, 0, NAN, 0, 0])
+        product = reference.binary_cross_entropy_hessp(z, y, np.full(7, 3.0), reduction="none", **options)
+        assert_array_equal(product, [0, 0, 0, 0, NAN, 0, 0])
+
+
+def test_curvature_where_powers_vanish_or_grow():
+    """Powers of 1 - p_t that underflow, and exponents below 1, whose power of a tiny 1 - p_t is beyond float64's range."""
+    x = np.zeros((1, 2))
+    assert_array_equal(reference.cross_entropy_with_grad_hess(x, [0], focal_gamma=1e308)[2], 0)
+    assert_array_equal(reference.cross_entropy_hessp(x, [0], [[1.0, -1.0]], focal_gamma=1e308), 0)
+    assert_array_equal(reference.binary_cross_entropy_with_grad_hess(x, x, focal_gamma=1e308)[2], 0)
+    for margin, digits in ((600.0, 1e-13), (700.0, 1e-13), (744.0, 0.0), (800.0, 0.0)):
+        expected = {"desired": math.exp(-margin) ** 1.001 * 1.001**2, "rtol": digits, "atol": 5e-324}
+        hess = reference.cross_entropy_with_grad_hess([margin, 0.0], 0, focal_gamma=1e-3)[2]
+        assert_allclose(hess, **expected)
+        assert_array_equal(hess, reference.cross_entropy_hessp([margin, 0.0], 0, [1.0, 0.0], focal_gamma=1e-3) * [1, -1])
+        hess = reference.binary_cross_entropy_with_grad_hess([margin, -margin], [1, 0], focal_gamma=1e-3)[2] * 2
+        assert_allclose(hess, **expected)

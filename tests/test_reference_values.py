@@ -70,15 +70,16 @@ def exact_brier(row, target):
     return mp.fsum(v * v for v in error), [2 * v * (e - mean_error) for v, e in zip(p, error, strict=True)]
 
 
-def ulps(got, exact):
-    """The largest distance of `got` from `exact`, in units of the last place of `exact` in got's dtype.
+def ulps(got, exact, scale=None):
+    """The largest distance of `got` from `exact`, in units of the last place of `exact`, or of `scale`, in got's dtype.
 
     The difference is taken in 400 digits and rounded after that: a long double may have no more than float64.
     """
     got, exact = np.atleast_1d(got), exact if isinstance(exact, list) else [exact]
     pairs = [(mp.mpf(float(value)), right) for value, right in zip(got, exact, strict=True)]
     missed = [float(value - right) if value != right else 0.0 for value, right in pairs]  # inf - inf would be NaN
-    return truth.ulp_error(missed, np.zeros(len(got)), got.dtype, scale=[float(right) for right in exact]).max()
+    scale = [float(size) for size in (exact if scale is None else scale)]
+    return truth.ulp_error(missed, np.zeros(len(got)), got.dtype, scale=scale).max()
 
 
 @pytest.mark.parametrize("row", ADVERSARIAL, ids=str)

@@ -1,4 +1,4 @@
-"""Exact losses and gradients, and distances from them in ulp.
+"""Exact losses, gradients and second derivatives, and distances from them in ulp.
 
 Truth is computed in long double, which carries 64 bits on x86 and 113 on other Linux machines. Where it is no wider
 than float64, truth is good enough for float32 results only: `WIDE` says so.
@@ -55,6 +55,37 @@ def blended(x, a):
         loss = np.where((a == 0) & np.isinf(nll), 0, a * nll).sum(axis=-1)
     total = a.sum(axis=-1, keepdims=True)
     return loss, p * total - a, p * np.abs(a).sum(axis=-1, keepdims=True) + np.abs(a)
+
+
+def cross_entropy_hess(x, target):
+    """Diagonal of the Hessian (N, C) of rows `x` with class indices, no options: the same for every target."""
+    return blended_hess(x, np.ones((len(target), 1)))
+
+
+def blended_hess(x, a):
+    """Diagonal of the Hessian (N, C) for coefficients a_c = s w_c q'_c, of which only the sum counts."""
+    p, miss, _ = softmax(x)
+    return np.asarray(a).astype(real).sum(axis=-1, keepdims=True) * p * miss
+
+
+def hessp(x, mass, v):
+    """H v (N, C) of rows whose coefficients a_c sum to `mass` (N,), and its scale |mass| Σ |p v|, (N, 1).
+
+    H of equal numbers is 0, so what `v` is at the largest logit is subtracted from all of it: the product p_c v_c that
+    would drown the others is 0 then.
+    """
+    p, miss, _ = softmax(x)
+    mass, v = np.asarray(mass).astype(real)[..., None], np.asarray(v).astype(real)
+    d = v - np.take_along_axis(v, np.argmax(x, axis=-1)[..., None], axis=-1)
+    terms = p * d
+    others = terms.sum(axis=-1, keepdims=True) - terms
+    return mass * p * (miss * d - others), np.abs(mass) * (p * np.abs(v)).sum(axis=-1, keepdims=True)
+
+
+def binary_hess(z):
+    """sigmoid(z) sigmoid(-z), which is e / (1 + e)² with e = exp(-|z|)."""
+    e = np.exp(-np.abs(np.asarray(z).astype(real)))
+    return e / (1 + e) ** 2
 
 
 def assert_ulp(got, exact, most, *, dtype=None, scale=None, names=None):

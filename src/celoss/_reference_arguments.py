@@ -30,12 +30,12 @@ def as_floating(array: npt.ArrayLike, name: str) -> Array:
     return array
 
 
-def as_upstream_of_each(grad_output: npt.ArrayLike, shape: tuple[int, ...]) -> Array:
-    """An upstream gradient with a number for each of an activation's results."""
-    g = as_floating(grad_output, "grad_output")
-    if g.shape != shape:
-        raise ValueError(f"grad_output has shape {g.shape}; expected {shape}")
-    return g
+def as_many_as(array: npt.ArrayLike, name: str, shape: tuple[int, ...]) -> Array:
+    """An array with a number for each element of another, whose shape this is: nothing is broadcast."""
+    array = as_floating(array, name)
+    if array.shape != shape:
+        raise ValueError(f"{name} has shape {array.shape}; expected {shape}")
+    return array
 
 
 def loss_dtype(logits: Array) -> npt.DTypeLike:
@@ -216,7 +216,12 @@ def reduced(loss: Floats, scale: Scale, logits: npt.ArrayLike) -> Loss:
 def results(
     loss: Floats, grad: Floats, scale: Scale, logits: npt.ArrayLike, axis: int | None, out: Array | None
 ) -> tuple[Loss, Array]:
-    """The loss reduced, and its gradient scaled by upstream / denominator; `axis` None means binary."""
+    """The loss reduced, and its gradient scaled."""
+    return reduced(loss, scale, logits), scaled(grad, scale, logits, axis, out)
+
+
+def scaled(grad: Floats, scale: Scale, logits: npt.ArrayLike, axis: int | None, out: Array | None, name: str = "out") -> Array:
+    """A gradient, or second derivatives, times upstream / denominator; `axis` None means binary."""
     denominator, upstream = scale.denominator(), scale.upstream()
     # A factor 0 would not do: the gradient may be NaN where nothing is averaged.
     zero = scale.ignored | (denominator == 0.0)
@@ -225,7 +230,7 @@ def results(
     else:
         grad = np.where(zero[..., None], 0.0, grad * upstream[..., None] / denominator)
         grad = np.moveaxis(grad, -1, axis)
-    return reduced(loss, scale, logits), rounded(grad, as_floating(logits, "logits"), out)
+    return rounded(grad, as_floating(logits, "logits"), out, name)
 
 
 def scalar_or_array(result: Array) -> Array:
@@ -233,8 +238,8 @@ def scalar_or_array(result: Array) -> Array:
     return result if result.ndim else result[()]
 
 
-def rounded(values: Floats, like: Array, out: Array | None) -> Array:
-    """`values` rounded to the dtype of `like`, written to `out` if there is one."""
+def rounded(values: Floats, like: Array, out: Array | None, name: str = "out") -> Array:
+    """`values` rounded to the dtype of `like`, written to `out`, the argument of this name, if there is one."""
     dtype = like.dtype.newbyteorder("=")
     if dtype.name == "bfloat16":
         # ml_dtypes rounds to float32 on the way. Rounded to bfloat16's 8 bits here, its rounding is exact.
@@ -246,6 +251,6 @@ def rounded(values: Floats, like: Array, out: Array | None) -> Array:
     if out is None:
         return scalar_or_array(result)
     if out.shape != result.shape or out.dtype.newbyteorder("=") != dtype:
-        raise ValueError(f"out is {out.dtype}{out.shape}; expected {dtype}{result.shape}")
+        raise ValueError(f"{name} is {out.dtype}{out.shape}; expected {dtype}{result.shape}")
     out[...] = result
     return out

@@ -7,7 +7,7 @@ last. Nothing here is fast.
 
 Notation: x logits of one row (z in the binary case), c and k classes, C their number, t the target class,
 q target probabilities (one-hot for t), p = softmax(x), σ the sigmoid, lse = log Σ_c exp(x_c), w class
-weights, s sample weights, ε label smoothing.
+weights, s sample weights, ε label smoothing, H the Hessian of one row's loss with respect to x, v a vector.
 
 One idea runs through the file: **never subtract what can be summed**. The loss lse - x_t and the gradient
 p_t - 1 of a well predicted row are tiny differences of large numbers, and rounding eats them. Both are sums
@@ -28,12 +28,13 @@ from celoss._reference_arguments import (
     Axis,
     Floats,
     Loss,
+    Rows,
     Scale,
     as_axes,
     as_floating,
+    as_many_as,
     as_rows,
     as_scores,
-    as_upstream_of_each,
     as_weights,
     axes_apart,
     axes_as_one,
@@ -44,18 +45,23 @@ from celoss._reference_arguments import (
     results,
     rounded,
     scalar_or_array,
+    scaled,
 )
 
 __all__ = [
     "binary_brier_score",
     "binary_brier_score_with_grad",
     "binary_cross_entropy",
+    "binary_cross_entropy_hessp",
     "binary_cross_entropy_with_grad",
+    "binary_cross_entropy_with_grad_hess",
     "binary_zero_one_loss",
     "brier_score",
     "brier_score_with_grad",
     "cross_entropy",
+    "cross_entropy_hessp",
     "cross_entropy_with_grad",
+    "cross_entropy_with_grad_hess",
     "log_sigmoid",
     "log_softmax",
     "log_softmax_vjp",
@@ -202,7 +208,7 @@ def logsumexp(x: npt.ArrayLike, *, axis: Axis = -1, keepdims: bool = False) -> A
 @np.errstate(all="ignore")
 def softmax_vjp(p: npt.ArrayLike, grad_output: npt.ArrayLike, *, axis: int = -1, out: Array | None = None) -> Array:
     """Back through softmax: p_k (g_k - Σ_c p_c g_c), with p its result and g the gradient with respect to it."""
-    p, g = as_floating(p, "p"), as_upstream_of_each(grad_output, np.shape(p))
+    p, g = as_floating(p, "p"), as_many_as(grad_output, "grad_output", np.shape(p))
     rows, upstream = class_axis_last(p, axis), class_axis_last(g, axis)
     back = rows * (upstream - np.sum(rows * upstream, axis=-1, keepdims=True))
     return rounded(np.moveaxis(back, -1, axis), p, out)
@@ -211,7 +217,7 @@ def softmax_vjp(p: npt.ArrayLike, grad_output: npt.ArrayLike, *, axis: int = -1,
 @np.errstate(all="ignore")
 def log_softmax_vjp(log_p: npt.ArrayLike, grad_output: npt.ArrayLike, *, axis: int = -1, out: Array | None = None) -> Array:
     """Back through log_softmax: g_k - exp(log p_k) Σ_c g_c."""
-    log_p, g = as_floating(log_p, "log_p"), as_upstream_of_each(grad_output, np.shape(log_p))
+    log_p, g = as_floating(log_p, "log_p"), as_many_as(grad_output, "grad_output", np.shape(log_p))
     rows, upstream = class_axis_last(log_p, axis), class_axis_last(g, axis)
     back = upstream - np.exp(rows) * np.sum(upstream, axis=-1, keepdims=True)
     return rounded(np.moveaxis(back, -1, axis), log_p, out)
@@ -285,6 +291,94 @@ def cross_entropy_with_grad(
 ) -> tuple[Loss, Array]:
     """`cross_entropy` and its gradient ∂l/∂x_k = s [p_k Σ_c w_c q'_c - w_k q'_k]."""
     rows = as_rows(logits, target, axis, weight, sample_weight, ignore_index)
+    loss, grad, _ = _cross_entropy_pieces(rows, label_smoothing, focal_gamma)
+    scale = Scale(rows.share, rows.ignored, reduction, normalizer, grad_output)
+    return results(loss, grad, scale, logits, axis, out)
+
+
+@np.errstate(all="ignore")
+def cross_entropy_with_grad_hess(
+    logits: npt.ArrayLike,
+    target: npt.ArrayLike,
+    *,
+    axis: int = -1,
+    weight: npt.ArrayLike | None = None,
+    sample_weight: npt.ArrayLike | None = None,
+    ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+    focal_gamma: float = 0.0,
+    reduction: str = "mean",
+    normalizer: float | None = None,
+    n_threads: int | None = None,
+    grad_output: npt.ArrayLike | None = None,
+    out: Array | None = None,
+    hess_out: Array | None = None,
+) -> tuple[Loss, Array, Array]:
+    """`cross_entropy_with_grad` and the diagonal of the Hessian, ∂²l/∂x_k² = s p_k (1 - p_k) Σ_c w_c q'_c.
+
+    It is scaled as the gradient is, by `grad_output` too. Of ignored rows it is 0, of rows that are NaN it is NaN; of a
+    class at -inf, for which p_k = 0, it is 0, even if that is the target. With a focal exponent it is the diagonal of
+    the exact Hessian, which may be negative: the focal loss is not convex.
+    """
+    rows = as_rows(logits, target, axis, weight, sample_weight, ignore_index)
+    loss, grad, hessian = _cross_entropy_pieces(rows, label_smoothing, focal_gamma)
+    scale = Scale(rows.share, rows.ignored, reduction, normalizer, grad_output)
+    return (
+        *results(loss, grad, scale, logits, axis, out),
+        scaled(hessian.diagonal(), scale, logits, axis, hess_out, "hess_out"),
+    )
+
+
+@np.errstate(all="ignore")
+def cross_entropy_hessp(
+    logits: npt.ArrayLike,
+    target: npt.ArrayLike,
+    vector: npt.ArrayLike,
+    *,
+    axis: int = -1,
+    weight: npt.ArrayLike | None = None,
+    sample_weight: npt.ArrayLike | None = None,
+    ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+    focal_gamma: float = 0.0,
+    reduction: str = "mean",
+    normalizer: float | None = None,
+    n_threads: int | None = None,
+    out: Array | None = None,
+) -> Array:
+    """The Hessian of `cross_entropy` times a vector of the logits' shape: s Σ_c w_c q'_c (p_k v_k - p_k Σ_c p_c v_c).
+
+    No row meets another: this is each row's H times the row's part of the vector. Of ignored rows it is 0, whatever
+    the vector holds there. With `reduction` "none" it is that of each row's own loss. With a focal exponent H is exact, and
+    v · H v may be negative.
+    """
+    rows = as_rows(logits, target, axis, weight, sample_weight, ignore_index)
+    v = class_axis_last(as_many_as(vector, "vector", np.shape(logits)), axis)
+    _, _, hessian = _cross_entropy_pieces(rows, label_smoothing, focal_gamma)
+    return scaled(hessian.times(v), Scale(rows.share, rows.ignored, reduction, normalizer), logits, axis, out)
+
+
+class _Hessian(NamedTuple):
+    """H = f (diag(p) - p pᵀ) - g u uᵀ of each row. The second term is there with a focal factor only."""
+
+    p: Floats  # p_k
+    miss: Floats  # 1 - p_k
+    f: Floats  # (N..., 1), what multiplies p_k in the gradient
+    g: Floats  # (N..., 1)
+    u: Floats  # (p_k - [k = t]) / (1 - p_t)
+
+    def diagonal(self) -> Floats:
+        return self.f * self.p * self.miss - self.g * self.u * self.u
+
+    def times(self, v: Floats) -> Floats:
+        # p_k v_k - p_k Σ_c p_c v_c = p_k [(1 - p_k) v_k - Σ_{c≠k} p_c v_c]. The first form would cancel as p_k → 1.
+        _, others = _leave_one_out(self.p * v)
+        along: Floats = np.sum(self.u * v, axis=-1, keepdims=True)
+        return self.f * self.p * (self.miss * v - others) - self.g * self.u * along
+
+
+def _cross_entropy_pieces(rows: Rows, label_smoothing: float, focal_gamma: float) -> tuple[Floats, Floats, _Hessian]:
+    """Loss, gradient and Hessian of each row by itself."""
     p, miss, nll = _softmax_pieces(rows.x)
     # 1. All options are one coefficient per class, a_c = s w_c q'_c; for a class index without smoothing only
     #    a_t is not 0.
@@ -297,16 +391,27 @@ def cross_entropy_with_grad(
     #    that does not cancel in the exact value.
     _, other_a = _leave_one_out(a)
     grad = p * other_a - a * miss
-    if focal_gamma:
-        # 4. ∂/∂x_k of (1 - p_t)^γ (-log p_t) is (p_k - [k = t]) f with f = (1 - p_t)^γ [1 + γ p_t (-log p_t) / (1 - p_t)],
-        #    where all terms are ≥ 0.
-        check_focal(focal_gamma, label_smoothing, rows.is_index)
-        p_t, miss_t, nll_t = (np.sum(np.where(rows.q > 0.0, part, 0.0), axis=-1) for part in (p, miss, nll))
-        power = miss_t**focal_gamma
-        loss = _times(power, loss)
-        grad = grad * (power * (1.0 + focal_gamma * _times(p_t, _ratio(nll_t, miss_t))))[..., None]
-    scale = Scale(rows.share, rows.ignored, reduction, normalizer, grad_output)
-    return results(loss, grad, scale, logits, axis, out)
+    # 4. ∂p_k/∂x_j = p_k ([k = j] - p_j), and the a_c are constants: H = Σ_c a_c (diag(p) - p pᵀ).
+    mass = np.sum(a, axis=-1, keepdims=True)
+    hessian = _Hessian(p, miss, mass, np.zeros_like(mass), np.zeros_like(p))
+    if not focal_gamma:
+        return loss, grad, hessian
+    # 5. ∂/∂x_k of (1 - p_t)^γ (-log p_t) is (p_k - [k = t]) f with f = (1 - p_t)^γ [1 + γ p_t (-log p_t) / (1 - p_t)],
+    #    where all terms are ≥ 0.
+    check_focal(focal_gamma, label_smoothing, rows.is_index)
+    at_target = rows.q > 0.0
+    p_t, miss_t, nll_t = (np.sum(np.where(at_target, part, 0.0), axis=-1, keepdims=True) for part in (p, miss, nll))
+    power = miss_t**focal_gamma
+    ratio = _times(p_t, _ratio(nll_t, miss_t))
+    f = power * (1.0 + focal_gamma * ratio)
+    # 6. f depends on p_t alone, and ∂p_t/∂x_j = -p_t d_j with d_j = p_j - [j = t]. Its derivative makes H = f (diag(p) - p pᵀ)
+    #    - G d dᵀ, where G = p_t ∂f/∂p_t = γ p_t (1 - p_t)^(γ-1) [-log p_t - (γ - 1) p_t (-log p_t) / (1 - p_t) - 2].
+    #    For γ < 1 the power grows without bound as p_t → 1, while d vanishes as 1 - p_t does. So u = d / (1 - p_t), in which
+    #    nothing is larger than 1, stands for d, and g = G (1 - p_t)² for G.
+    bend = _times(p_t, nll_t) - p_t * ((focal_gamma - 1.0) * ratio + 2.0)
+    g = power * focal_gamma * miss_t * bend
+    u = np.where(at_target, -1.0, np.where(miss_t == 0.0, 0.0, p / miss_t))
+    return _times(power[..., 0], loss), grad * f, _Hessian(p, miss, mass * f, mass * g, u)
 
 
 def brier_score(
@@ -440,6 +545,68 @@ def binary_cross_entropy_with_grad(
 ) -> tuple[Loss, Array]:
     """`binary_cross_entropy` and its gradient ∂l/∂z = w [(1 - y') σ(z) - pos_weight · y' σ(-z)]."""
     z, y, w = as_scores(logits, target, weight)
+    loss, grad, _ = _binary_cross_entropy_pieces(z, y, w, pos_weight, label_smoothing, focal_gamma)
+    scale = Scale(np.ones_like(z), w == 0.0, reduction, normalizer, grad_output)
+    return results(loss, grad, scale, logits, None, out)
+
+
+@np.errstate(all="ignore")
+def binary_cross_entropy_with_grad_hess(
+    logits: npt.ArrayLike,
+    target: npt.ArrayLike,
+    *,
+    weight: npt.ArrayLike | None = None,
+    pos_weight: npt.ArrayLike | None = None,
+    label_smoothing: float = 0.0,
+    focal_gamma: float = 0.0,
+    reduction: str = "mean",
+    normalizer: float | None = None,
+    n_threads: int | None = None,
+    grad_output: npt.ArrayLike | None = None,
+    out: Array | None = None,
+    hess_out: Array | None = None,
+) -> tuple[Loss, Array, Array]:
+    """`binary_cross_entropy_with_grad` and ∂²l/∂z² = w [pos_weight · y' + (1 - y')] σ(z) σ(-z).
+
+    No score meets another: the Hessian is diagonal, and this is all of it. It is scaled as the gradient is, by
+    `grad_output` too. With a focal exponent it is exact, and may be negative: the focal loss is not convex.
+    """
+    z, y, w = as_scores(logits, target, weight)
+    loss, grad, hess = _binary_cross_entropy_pieces(z, y, w, pos_weight, label_smoothing, focal_gamma)
+    scale = Scale(np.ones_like(z), w == 0.0, reduction, normalizer, grad_output)
+    return *results(loss, grad, scale, logits, None, out), scaled(hess, scale, logits, None, hess_out, "hess_out")
+
+
+@np.errstate(all="ignore")
+def binary_cross_entropy_hessp(
+    logits: npt.ArrayLike,
+    target: npt.ArrayLike,
+    vector: npt.ArrayLike,
+    *,
+    weight: npt.ArrayLike | None = None,
+    pos_weight: npt.ArrayLike | None = None,
+    label_smoothing: float = 0.0,
+    focal_gamma: float = 0.0,
+    reduction: str = "mean",
+    normalizer: float | None = None,
+    n_threads: int | None = None,
+    out: Array | None = None,
+) -> Array:
+    """The Hessian of `binary_cross_entropy`, which is diagonal, times a vector of the logits' shape: ∂²l/∂z² · v.
+
+    Where the weight is 0 it is 0, whatever the vector holds. With `reduction` "none" it is that of each score's own
+    loss. With a focal exponent it is exact, and ∂²l/∂z² may be negative.
+    """
+    z, y, w = as_scores(logits, target, weight)
+    v = as_many_as(vector, "vector", z.shape).astype(np.float64)
+    _, _, hess = _binary_cross_entropy_pieces(z, y, w, pos_weight, label_smoothing, focal_gamma)
+    return scaled(hess * v, Scale(np.ones_like(z), w == 0.0, reduction, normalizer), logits, None, out)
+
+
+def _binary_cross_entropy_pieces(
+    z: Floats, y: Floats, w: Floats, pos_weight: npt.ArrayLike | None, label_smoothing: float, focal_gamma: float
+) -> tuple[Floats, Floats, Floats]:
+    """Loss, first and second derivative of each score by itself."""
     # 1. The coefficients of the two cases: a_1 = w · pos_weight · y' of "yes", a_0 = w (1 - y') of "no".
     y, miss_y = _smooth(y, label_smoothing, 2)
     a_1 = w * as_weights(pos_weight, "pos_weight", z.shape) * y
@@ -449,16 +616,24 @@ def binary_cross_entropy_with_grad(
     # 3. softplus' = σ. For y = 1 the gradient is -a_1 σ(-z), for y = 0 it is a_0 σ(z).
     p, miss = _sigmoid(z), _sigmoid(-z)
     grad = a_0 * p - a_1 * miss
-    if focal_gamma:
-        # 4. The factor's own derivative is γ (1 - p_t)^(γ-1) σ(z) σ(-z) (1 - 2y).
-        check_focal(focal_gamma, label_smoothing)
-        others = p * miss_y + miss * y
-        power = others**focal_gamma
-        slope = _times(np.where(others == 0.0, 0.0, p * miss / others), loss)
-        grad = power * (grad + focal_gamma * (miss_y - y) * slope)
-        loss = _times(power, loss)
-    scale = Scale(np.ones_like(z), w == 0.0, reduction, normalizer, grad_output)
-    return results(loss, grad, scale, logits, None, out)
+    # 4. σ' = σ (1 - σ), which the same z gives to both softplus
+    hess = (a_0 + a_1) * p * miss
+    if not focal_gamma:
+        return loss, grad, hess
+    # 5. The factor o^γ with o = 1 - p_t = σ(z) (1 - y) + σ(-z) y has the derivative γ b o^γ, where b = o' / o and
+    #    o' = (1 - 2y) σ(z) σ(-z).
+    check_focal(focal_gamma, label_smoothing)
+    others = p * miss_y + miss * y
+    power = others**focal_gamma
+    ratio = np.where(others == 0.0, 0.0, p * miss / others)
+    b = (miss_y - y) * ratio
+    # 6. (o^γ l)'' = o^γ [l'' + 2γ b l' + γ b (d + γ b) l], where d = b' / b = σ(-z) · y σ(-z) / o - σ(z) · (1 - y) σ(z) / o:
+    #    for a label of 0 or 1 one of the terms is 0. b' = o'' / o - b² would cancel.
+    d = np.where(others == 0.0, 0.0, miss * (miss * y / others) - p * (p * miss_y / others))
+    bend = _times(power * focal_gamma * b * (d + focal_gamma * b), loss)
+    hess = power * hess + power * focal_gamma * b * (2.0 * grad) + bend
+    grad = power * (grad + focal_gamma * (miss_y - y) * _times(ratio, loss))
+    return _times(power, loss), grad, hess
 
 
 def binary_brier_score(
