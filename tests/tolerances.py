@@ -45,6 +45,9 @@ TABLE = {
     # (1 - p_t)^gamma multiplies the relative error of 1 - p_t, half an ulp of an exponential, by gamma: up to 5.
     ("focal", "float32"): Tolerance(3, "gamma times half an ulp, and the last rounding"),
     ("focal", "float64"): Tolerance(5, "the same; the factors carry their rounding errors"),
+    # Second derivatives: p_k (1 - p_k) M.
+    ("hessian", "float32"): Tolerance(3, "contract 6; the exponential, 1 - p_k and two products round"),
+    ("hessian", "float64"): Tolerance(6, "contract 6"),
     # Against PyTorch in float64, in machine epsilons of the largest gradient of the call: other sums, other order.
     ("peer", "float32"): Tolerance(8, "the blended gradient's 4 ulp of the larger term; PyTorch's error is far below"),
     ("peer", "float64"): Tolerance(16, "the same of both sides"),

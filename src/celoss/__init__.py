@@ -7,11 +7,21 @@ from celoss.binary_losses import (
     binary_brier_score,
     binary_brier_score_with_grad,
     binary_cross_entropy,
+    binary_cross_entropy_hessp,
     binary_cross_entropy_with_grad,
+    binary_cross_entropy_with_grad_hess,
     binary_zero_one_loss,
 )
 from celoss.criteria import BinaryCrossEntropyLoss, CrossEntropyLoss
-from celoss.losses import brier_score, brier_score_with_grad, cross_entropy, cross_entropy_with_grad, zero_one_loss
+from celoss.losses import (
+    brier_score,
+    brier_score_with_grad,
+    cross_entropy,
+    cross_entropy_hessp,
+    cross_entropy_with_grad,
+    cross_entropy_with_grad_hess,
+    zero_one_loss,
+)
 
 __all__ = [
     "BinaryCrossEntropyLoss",
@@ -20,12 +30,16 @@ __all__ = [
     "binary_brier_score",
     "binary_brier_score_with_grad",
     "binary_cross_entropy",
+    "binary_cross_entropy_hessp",
     "binary_cross_entropy_with_grad",
+    "binary_cross_entropy_with_grad_hess",
     "binary_zero_one_loss",
     "brier_score",
     "brier_score_with_grad",
     "cross_entropy",
+    "cross_entropy_hessp",
     "cross_entropy_with_grad",
+    "cross_entropy_with_grad_hess",
     "get_num_threads",
     "log_sigmoid",
     "log_softmax",

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from celoss._kernels import IGNORE_INDEX, MOST_THREADS, STORAGES, Operation, Reduction, empty_result
+from celoss._kernels import IGNORE_INDEX, MOST_THREADS, STORAGES, Operation, Reduction, Wanted, empty_result
 from celoss._remedies import (
     as_integers,
     described,
@@ -59,7 +59,11 @@ class RowArguments(NamedTuple):
     reduction: int
     normalizer: float
     upstream: float | NDArray[np.float64] | None
+    wanted: int
     out: Array | None
+    hess: Array | None
+    vector: Array | None
+    vector_storage: int
     row_loss: Array | None
     n_threads: int
 
@@ -458,30 +462,70 @@ def _overlaps_itself(a: Array) -> bool:
     return bool((np.diff(np.sort(offsets, axis=None)) < a.itemsize).any())
 
 
-def as_out(out: Any, logits: Array, given: Array, others: dict[str, Any], name: str = "logits") -> Array:
-    """The array that receives the result. `given` is the user's own array of logits; `others` are inputs it must not overlap."""
+def as_out(
+    out: Any, logits: Array, given: Array, others: dict[str, Any], name: str = "logits", called: str = "out"
+) -> Array:
+    """The array that receives a result, an argument `called` so.
+
+    `given` is the user's own array of logits, an argument of the name `name`; `others` are arrays it must not overlap.
+    """
     if not isinstance(out, np.ndarray):
-        raise TypeError(f"out must be a NumPy array, got {type(out).__name__}")
+        raise TypeError(f"{called} must be a NumPy array, got {type(out).__name__}")
     if isinstance(out, np.ma.MaskedArray):
-        raise TypeError("out is a masked array; pass out.data")
+        raise TypeError(f"{called} is a masked array; pass {called}.data")
     if out.shape != logits.shape or out.dtype != logits.dtype:
-        raise ValueError(f"out is {described(out)}; expected {described(logits)}, as {name} is")
+        raise ValueError(f"{called} is {described(out)}; expected {described(logits)}, as {name} is")
     if not out.flags.writeable:
-        raise ValueError("out is read-only; it receives the result")
+        raise ValueError(f"{called} is read-only; it receives the result")
     if out is not given and _overlap(out, given) and not _same_elements(out, given):
-        raise ValueError(f"out overlaps {name} partly; pass {name} itself, or an array apart from it")
+        raise ValueError(f"{called} overlaps {name} partly; pass {name} itself, or an array apart from it")
     for name, other in others.items():
         if other is not None and _overlap(out, as_array(other, name)):
-            raise ValueError(f"out overlaps {name}; it must be apart from every input but logits")
+            raise ValueError(f"{called} overlaps {name}; it must be apart from every other array but logits")
     if _overlaps_itself(out):
-        raise ValueError(f"out has strides {out.strides}, so that several of its elements share memory")
+        raise ValueError(f"{called} has strides {out.strides}, so that several of its elements share memory")
     return out
+
+
+class Results(NamedTuple):
+    """The arrays that receive what is wanted of a loss, in the dtype that the user sees; and the vector of a product."""
+
+    grad: Array | None = None
+    hess: Array | None = None
+    vector: Array | None = None
+    vector_storage: int = 0
+
+
+def as_results(wanted: int, out: Any, second: Any, logits: Array, given: Array, inputs: dict[str, Any]) -> Results:
+    """`second` is what comes along with `out`: the array for the Hessian's diagonal, or a vector to be multiplied with it."""
+    if wanted == Wanted.LOSS_ALONE:
+        return Results()
+    vector, vector_storage = None, 0
+    if wanted == Wanted.HESSIAN_PRODUCT:
+        vector, vector_storage = as_logits(second, "vector")
+        if vector.shape != logits.shape:
+            raise ValueError(f"vector has shape {vector.shape}; expected the logits' shape {logits.shape}")
+        inputs = {**inputs, "vector": second}
+    elif wanted == Wanted.GRADIENT_AND_HESSIAN:
+        inputs = {**inputs, "hess_out": second}
+    grad = empty_result(logits.shape, logits.dtype) if out is None else as_out(out, logits, given, inputs)
+    if wanted != Wanted.GRADIENT_AND_HESSIAN:
+        return Results(grad, None, vector, vector_storage)
+    if second is None:
+        return Results(grad, empty_result(logits.shape, logits.dtype))
+    return Results(grad, as_out(second, logits, given, {**inputs, "hess_out": None, "out": out}, called="hess_out"))
 
 
 def _counting_rows(indices: Array | None, mark: int, weight: Array | None, rows: tuple[int, ...]) -> int:
     """How many rows are neither ignored nor of weight 0."""
     counts = np.ones(rows, np.bool_) if indices is None else indices != mark
     return int(np.count_nonzero(counts if weight is None else counts & (weight != 0)))
+
+
+def _array_for_losses(shape: tuple[int, ...], storage: int, reduction: int, wanted: int) -> Array | None:
+    if reduction != Reduction.NONE or wanted == Wanted.HESSIAN_PRODUCT:
+        return None
+    return empty_result(shape, np.float64 if storage == FLOAT64 else np.float32)
 
 
 def row_arguments(
@@ -497,11 +541,12 @@ def row_arguments(
     reduction: Any,
     normalizer: Any,
     n_threads: Any,
-    want_grad: bool,
+    wanted: int,
     grad_output: Any,
     out: Any,
-) -> tuple[RowArguments, Array | None]:
-    """Check everything; the kernel's arguments, and the gradient in the dtype that the user sees."""
+    second: Any,
+) -> tuple[RowArguments, Results]:
+    """Check everything; the kernel's arguments, and the results in the dtype that the user sees."""
     given = as_array(logits, "logits")
     x, storage = as_logits(given)
     axis = as_axis(axis, x.ndim)
@@ -523,12 +568,9 @@ def row_arguments(
     class_weight = as_class_weight(weight, classes)
     if operation == Operation.BRIER and weight is not None and probabilities is not None:
         raise ValueError("weight needs class indices: probabilities have no one class whose weight counts")
-    upstream = as_upstream(grad_output, rows, reduction) if want_grad else None
-    grad = None
-    if want_grad:
-        others = {"target": target, "weight": weight, "sample_weight": sample_weight, "grad_output": grad_output}
-        grad = empty_result(x.shape, x.dtype) if out is None else as_out(out, x, given, others)
-    row_loss = empty_result(rows, np.float64 if storage == FLOAT64 else np.float32) if reduction == Reduction.NONE else None
+    upstream = as_upstream(grad_output, rows, reduction)
+    inputs = {"target": target, "weight": weight, "sample_weight": sample_weight, "grad_output": grad_output}
+    results = as_results(wanted, out, second, x, given, inputs)
     arguments = RowArguments(
         logits=as_bits(x, storage),
         storage=storage,
@@ -544,11 +586,15 @@ def row_arguments(
         reduction=reduction,
         normalizer=as_normalizer(normalizer, lambda: _counting_rows(indices, mark, row_weight, rows)),
         upstream=upstream,
-        out=None if grad is None else as_bits(grad, storage),
-        row_loss=row_loss,
+        wanted=wanted,
+        out=None if results.grad is None else as_bits(results.grad, storage),
+        hess=None if results.hess is None else as_bits(results.hess, storage),
+        vector=None if results.vector is None else as_bits(results.vector, results.vector_storage),
+        vector_storage=results.vector_storage,
+        row_loss=_array_for_losses(rows, storage, reduction, wanted),
         n_threads=as_n_threads(n_threads),
     )
-    return arguments, grad
+    return arguments, results
 
 
 def activation_arguments(x: Any, out: Any, name: str = "x") -> tuple[Array, int, Array]:
@@ -585,7 +631,11 @@ class ScoreArguments(NamedTuple):
     reduction: int
     normalizer: float
     upstream: float | NDArray[np.float64] | None
+    wanted: int
     out: Array | None
+    hess: Array | None
+    vector: Array | None
+    vector_storage: int
     loss: Array | None
     n_threads: int
 
@@ -673,20 +723,18 @@ def score_arguments(
     reduction: Any,
     normalizer: Any,
     n_threads: Any,
-    want_grad: bool,
+    wanted: int,
     grad_output: Any,
     out: Any,
-) -> tuple[ScoreArguments, Array | None]:
-    """Check everything; the kernel's arguments, and the gradient in the dtype that the user sees."""
+    second: Any,
+) -> tuple[ScoreArguments, Results]:
+    """Check everything; the kernel's arguments, and the results in the dtype that the user sees."""
     given = as_array(logits, "logits")
     z, storage = as_logits(given)
     code = as_reduction(reduction)
     y, y_storage = as_labels(target, z.shape)
-    grad = None
-    if want_grad:
-        others = {"target": target, "weight": weight, "pos_weight": pos_weight, "grad_output": grad_output}
-        grad = empty_result(z.shape, z.dtype) if out is None else as_out(out, z, given, others)
-    losses = empty_result(z.shape, np.float64 if storage == FLOAT64 else np.float32) if code == Reduction.NONE else None
+    inputs = {"target": target, "weight": weight, "pos_weight": pos_weight, "grad_output": grad_output}
+    results = as_results(wanted, out, second, z, given, inputs)
     weights, weight_storage = as_score_weight(weight, z.shape, "weight")
     positive, positive_storage = as_score_weight(pos_weight, z.shape, "pos_weight")
     arguments = ScoreArguments(
@@ -702,12 +750,16 @@ def score_arguments(
         focal_gamma=as_focal_gamma(focal_gamma, label_smoothing),
         reduction=code,
         normalizer=as_normalizer(normalizer, lambda: z.size if weights is None else int(np.count_nonzero(weights))),
-        upstream=as_upstream(grad_output, z.shape, code) if want_grad else None,
-        out=None if grad is None else as_bits(grad, storage),
-        loss=losses,
+        upstream=as_upstream(grad_output, z.shape, code),
+        wanted=wanted,
+        out=None if results.grad is None else as_bits(results.grad, storage),
+        hess=None if results.hess is None else as_bits(results.hess, storage),
+        vector=None if results.vector is None else as_bits(results.vector, results.vector_storage),
+        vector_storage=results.vector_storage,
+        loss=_array_for_losses(z.shape, storage, code, wanted),
         n_threads=as_n_threads(n_threads),
     )
-    return arguments, grad
+    return arguments, results
 
 
 # ---- options before there are arrays ----

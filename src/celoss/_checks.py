@@ -27,6 +27,7 @@ class Arrays(NamedTuple):
     labels: Array  # 0 or 1, as many as logits
     class_weight: Array
     sample_weight: Array  # one for each row
+    vector: Array  # as many as logits, of either sign
     out: Array | None = None
 
 
@@ -41,12 +42,14 @@ class Option(NamedTuple):
 
 
 class Function(NamedTuple):
-    """A public function. For a loss with a gradient the list has a second line, `<name>_with_grad`."""
+    """A public function. For a loss the list has further lines: as many as `derivatives` says of the names that `_with` gives."""
 
     name: str
-    kind: str  # "rows", "scores", "activation of rows", "activation of scores" or "back of rows"
+    # "rows", "scores" (losses of them), "product of rows", "product of scores" (of a loss's Hessian with a vector),
+    # "activation of rows", "activation of scores" or "back of rows"
+    kind: str
     options: Mapping[str, Option]
-    gradient: bool = False
+    derivatives: int = 0
 
     @property
     def of_rows(self) -> bool:
@@ -55,6 +58,10 @@ class Function(NamedTuple):
     @property
     def is_loss(self) -> bool:
         return self.kind in ("rows", "scores")
+
+    @property
+    def has_target(self) -> bool:
+        return self.is_loss or self.kind.startswith("product")
 
     def takes(self, names: Collection[str], hard: bool) -> bool:
         """Whether these options go together, and with a target of this form."""
@@ -87,11 +94,11 @@ WEIGHT = Option(lambda a: a.class_weight)
 FOCAL = Option(lambda a: 2.0, excludes=("label_smoothing",))
 
 _TABLE = (
-    Function("cross_entropy", "rows", OF_ROWS | SMOOTHING | {"weight": WEIGHT, "focal_gamma": FOCAL._replace(hard=True)}, True),
-    Function("brier_score", "rows", OF_ROWS | SMOOTHING | {"weight": WEIGHT._replace(hard=True)}, gradient=True),
+    Function("cross_entropy", "rows", OF_ROWS | SMOOTHING | {"weight": WEIGHT, "focal_gamma": FOCAL._replace(hard=True)}, 2),
+    Function("brier_score", "rows", OF_ROWS | SMOOTHING | {"weight": WEIGHT._replace(hard=True)}, 1),
     Function("zero_one_loss", "rows", OF_ROWS),
-    Function("binary_cross_entropy", "scores", OF_SCORES | SMOOTHING | {"pos_weight": WEIGHT, "focal_gamma": FOCAL}, True),
-    Function("binary_brier_score", "scores", OF_SCORES, gradient=True),
+    Function("binary_cross_entropy", "scores", OF_SCORES | SMOOTHING | {"pos_weight": WEIGHT, "focal_gamma": FOCAL}, 2),
+    Function("binary_brier_score", "scores", OF_SCORES, 1),
     Function("binary_zero_one_loss", "scores", OF_SCORES),
     Function("softmax", "activation of rows", AXIS | OUT),
     Function("log_softmax", "activation of rows", AXIS | OUT),
@@ -103,12 +110,22 @@ _TABLE = (
 )
 
 
-def _with_grad(loss: Function) -> Function:
-    upstream = Option(lambda a: a.sample_weight if loss.of_rows else a.probabilities, needs=("reduction",))
-    return loss._replace(name=f"{loss.name}_with_grad", options={**loss.options, "grad_output": upstream, **OUT})
+HESS_OUT = {"hess_out": Option(lambda a: None if a.out is None else np.empty_like(a.out))}
 
 
-FUNCTIONS = {f.name: f for line in _TABLE for f in ([line, _with_grad(line)] if line.gradient else [line])}
+def _with(line: Function) -> Iterator[Function]:
+    """A function, and those that give a loss's derivatives."""
+    yield line
+    upstream = Option(lambda a: a.sample_weight if line.of_rows else a.probabilities, needs=("reduction",))
+    options = {**line.options, "grad_output": upstream, **OUT}
+    if line.derivatives > 0:
+        yield line._replace(name=f"{line.name}_with_grad", options=options)
+    if line.derivatives > 1:
+        yield line._replace(name=f"{line.name}_with_grad_hess", options={**options, **HESS_OUT})
+        yield Function(f"{line.name}_hessp", f"product of {line.kind}", {**line.options, **OUT})
+
+
+FUNCTIONS = {function.name: function for line in _TABLE for function in _with(line)}
 
 # --- examples ------------------------------------------------------------------------------------------------------
 
@@ -123,7 +140,7 @@ class Example(NamedTuple):
     cancels: bool  # results may be differences of terms that are almost equal
 
     def results(self, module: Any) -> tuple[Any, ...]:
-        """Loss and gradient, or the one result there is; of celoss or of its reference."""
+        """Loss and derivatives, or the one result there is; of celoss or of its reference."""
         found = getattr(module, self.function)(*self.arguments, **self.options)
         return found if isinstance(found, tuple) else (found,)
 
@@ -139,6 +156,7 @@ def arrays(logits: Array, indices: Array | None = None) -> Arrays:
         labels=rng.integers(2, size=logits.shape, dtype=np.uint8),
         class_weight=np.linspace(2, 0.5, classes),
         sample_weight=rng.uniform(0.5, 2, rows),
+        vector=rng.uniform(-2, 2, logits.shape).astype(logits.dtype),
     )
 
 
@@ -146,11 +164,11 @@ def examples(name: str, arrays: Arrays, *, singly: bool = False) -> Iterator[Exa
     """Calls with each form of target: without options, with as many as go together, and `singly` also with each alone.
 
     `out` says where results go and not what they are: where the arrays have one, it is in every call whose result is of its
-    dtype.
+    dtype; and so is `hess_out`.
     """
     function = FUNCTIONS[name]
     forms: tuple[tuple[str, ...], ...] = ((),)
-    if function.is_loss:
+    if function.has_target:
         forms = ("indices" if function.of_rows else "labels",), ("probabilities",)
     elif function.kind == "back of rows":
         forms = (("upstream",),)
@@ -158,13 +176,15 @@ def examples(name: str, arrays: Arrays, *, singly: bool = False) -> Iterator[Exa
         for names in _choices(name, "probabilities" not in form, singly):
             a = _classes_first(arrays) if "axis" in names else arrays
             given = {option: function.options[option].example(a) for option in function.options if option in names}
-            cancels = not {"probabilities", "upstream"}.isdisjoint(form)
-            cancels = cancels or any(function.options[option].cancels for option in names)
+            cancels = not {"probabilities", "upstream"}.isdisjoint(form) or function.kind.startswith("product")
+            cancels = cancels or (name.endswith("_hess") and "focal_gamma" in names) or any(function.options[option].cancels for option in names)
             # What is carried back starts from a result, which is at most 1, or its logarithm; its gradient may be anything.
             fields = ("probabilities", "logits") if form == ("upstream",) else ("logits", *form)
+            fields += ("vector",) if function.kind.startswith("product") else ()
             arguments = tuple(getattr(a, f) for f in fields)
-            if "out" in function.options and a.out is not None and a.out.dtype == arguments[0].dtype:
-                given["out"] = a.out
+            if a.out is not None and a.out.dtype == arguments[0].dtype:
+                places = {"out": a.out, "hess_out": np.empty_like(a.out)}
+                given |= {option: place for option, place in places.items() if option in function.options}
             yield Example(name, ", ".join([name, *form, *given]), arguments, given, cancels)
 
 
@@ -177,20 +197,22 @@ def usual_calls(name: str, arrays: Arrays) -> Iterator[Example]:
     plain: tuple[Any, ...] = (a.logits,)
     if function.kind == "back of rows":
         plain = (a.probabilities, a.logits)
-    elif function.is_loss:
+    elif function.has_target:
         plain = (a.logits, (a.indices if function.of_rows else a.labels).astype(np.int64))
+    more = (a.vector,) if function.kind.startswith("product") else ()
+    plain += more
     others: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = [
         ("plain", plain, {}),
         ("lists", tuple(argument.tolist() for argument in plain), {}),
     ]
-    if function.is_loss:
+    if function.has_target:
         target, soft = plain[1], a.probabilities
         targets = [*(target.astype(kind) for kind in np.typecodes["Integer"] + np.typecodes["UnsignedInteger"])]
         targets += [target.astype(target.dtype.newbyteorder())]
         targets += [target.tolist(), tuple(target.tolist())] if target.ndim == 1 else []
         targets += [soft.astype(np.float32), soft.astype(np.float64)]
         targets += [] if function.of_rows else [target.astype(bool)]
-        others += [(f"target {_kind(value)}", (a.logits, value), {}) for value in targets]
+        others += [(f"target {_kind(value)}", (a.logits, value, *more), {}) for value in targets]
     numbers = [2.0, 2, np.float32(2), np.int64(2)]
     each = a.sample_weight if function.of_rows else a.probabilities
     values: dict[str, list[Any]] = {
@@ -206,12 +228,13 @@ def usual_calls(name: str, arrays: Arrays) -> Iterator[Example]:
         "n_threads": [1],
         "grad_output": [*numbers, *_forms(each)],
         "out": [np.empty_like(plain[0])],
+        "hess_out": [np.empty_like(plain[0])],
     }
     for option, given in values.items():
         if option in function.options:
             for value in given:
-                more = {"reduction": "none"} if option == "grad_output" and np.ndim(value) else {}
-                others.append((f"{option}={_kind(value)}", plain, {option: value, **more}))
+                needed = {"reduction": "none"} if option == "grad_output" and np.ndim(value) else {}
+                others.append((f"{option}={_kind(value)}", plain, {option: value, **needed}))
     for label, arguments, options in others:
         yield Example(name, label, arguments, options, cancels=False)
 
@@ -231,7 +254,7 @@ def _kind(value: Any) -> str:
 def _choices(name: str, hard: bool, singly: bool) -> list[set[str]]:
     """None; each alone; then sets that nothing can be added to, until each option has been in one."""
     function = FUNCTIONS[name]
-    alone = [{o, *option.needs} for o, option in function.options.items() if o != "out" and (hard or not option.hard)]
+    alone = [{o, *option.needs} for o, option in function.options.items() if o not in OUT | HESS_OUT and (hard or not option.hard)]
     together: list[set[str]] = []
     for chosen in alone:
         if not any(chosen <= other for other in together):
@@ -243,9 +266,9 @@ def _choices(name: str, hard: bool, singly: bool) -> list[set[str]]:
 
 
 def _classes_first(a: Arrays) -> Arrays:
-    logits, probabilities, labels = (np.moveaxis(array, -1, 0) for array in (a.logits, a.probabilities, a.labels))
+    fields = ("logits", "probabilities", "labels", "vector")
     out = None if a.out is None else np.moveaxis(a.out, -1, 0)
-    return a._replace(logits=logits, probabilities=probabilities, labels=labels, out=out)
+    return a._replace(**{name: np.moveaxis(getattr(a, name), -1, 0) for name in fields}, out=out)
 
 
 # --- errors --------------------------------------------------------------------------------------------------------

@@ -7,6 +7,13 @@ cpdef enum Reduction:
     MEAN = 1
     SUM = 2
 
+# What is wanted of a loss, beside or in place of its value.
+cpdef enum Wanted:
+    LOSS_ALONE = 0
+    GRADIENT = 1
+    GRADIENT_AND_HESSIAN = 2
+    HESSIAN_PRODUCT = 3
+
 cdef enum:
     # Up to so many numbers a call is over before another thread could have used the interpreter's lock.
     SMALL_CALL = 4096
@@ -65,6 +72,8 @@ cdef void begin(LossCall* call, int operation, Py_ssize_t rows, Py_ssize_t class
     c.x.at = NULL
     c.g.at = NULL
     c.q.at = NULL
+    c.h.at = NULL
+    c.v.at = NULL
     c.target = NULL
     c.target_size = 8
     c.ignore_index = 0
@@ -75,6 +84,7 @@ cdef void begin(LossCall* call, int operation, Py_ssize_t rows, Py_ssize_t class
     c.options.probabilities = False
     set_smoothing(&c.options, 0, classes)
     c.options.focal_gamma = 0
+    c.options.hessian = False
     c.ignore_all = False
     c.row_loss = NULL
     c.bad_row.store(-1)
@@ -133,13 +143,20 @@ cdef bint run_loss(void* loss_call, int limit, double* loss) noexcept nogil:
     return enough
 
 
-cdef object loss_of(LossCall* call, object row_loss, object grad, int limit):
-    """Run a filled call. Its loss, or with a gradient (loss, gradient); an int is the row of a target out of range."""
+cdef object loss_of(LossCall* call, object row_loss, int wanted, object grad, object hess, int limit):
+    """Run a filled call and return what is wanted of it; an int is the row of a target out of range."""
     cdef double loss = run_unlocked(run_loss, call, call.rows.rows * call.rows.classes, limit)
     if call.rows.bad_row.load() >= 0:
         return call.rows.bad_row.load()
-    result = loss if call.reduction != NONE else row_loss
-    return result if grad is None else (result, grad)
+    return results_of(wanted, loss if call.reduction != NONE else row_loss, grad, hess)
+
+
+cdef inline object results_of(int wanted, object loss, object grad, object hess):
+    if wanted == GRADIENT:
+        return loss, grad
+    if wanted == GRADIENT_AND_HESSIAN:
+        return loss, grad, hess
+    return loss if wanted == LOSS_ALONE else grad
 
 
 # ---- plain arrays: C-contiguous, aligned, in native byte order ---------------------------------------------------------------
@@ -206,13 +223,13 @@ cdef inline void set_plain_layout(Layout* layout, cnp.ndarray a, Py_ssize_t clas
 # ---- losses of rows ----------------------------------------------------------------------------------------------------------
 
 def loss_of_rows(int operation, arguments):
-    """A loss, or with a gradient (loss, gradient), on `_arguments.RowArguments`; an int is the row of a target out of range."""
+    """What is wanted of a loss, on `_arguments.RowArguments`; an int is the row of a target out of range."""
     cdef LossCall call
     cdef Call* c = &call.rows
     cdef cnp.ndarray array
     keep = begin_with_layouts(
         &call, operation, arguments.axis, arguments.logits, arguments.storage, arguments.out, arguments.probabilities,
-        arguments.probabilities_storage,
+        arguments.probabilities_storage, arguments.hess, arguments.vector, arguments.vector_storage,
     )
     if arguments.target is not None:
         array = arguments.target
@@ -238,16 +255,17 @@ def loss_of_rows(int operation, arguments):
         array = arguments.row_loss
         c.row_loss = <char*>cnp.PyArray_DATA(array)
         c.row_loss_size = <int>array.itemsize
-    return loss_of(&call, arguments.row_loss, arguments.out, arguments.n_threads)
+    return loss_of(&call, arguments.row_loss, arguments.wanted, arguments.out, arguments.hess, arguments.n_threads)
 
 
 # ---- layouts of any arrays -----------------------------------------------------------------------------------------------------
 
 cdef object begin_with_layouts(LossCall* call, int operation, int axis, cnp.ndarray x, int storage, cnp.ndarray out,
-                               cnp.ndarray probabilities, int probabilities_storage):
+                               cnp.ndarray probabilities, int probabilities_storage, cnp.ndarray hess=None,
+                               cnp.ndarray vector=None, int vector_storage=0):
     """`begin` for these arrays; what has to outlive the call."""
     cdef Call* c = &call.rows
-    cdef int inner_dims = inner_dimensions([a for a in (x, out, probabilities) if a is not None], axis)
+    cdef int inner_dims = inner_dimensions([a for a in (x, out, probabilities, hess, vector) if a is not None], axis)
     dims = [d for d in range(x.ndim) if d != axis]
     rows, inner_rows = 1, 1
     for d in dims:
@@ -262,6 +280,11 @@ cdef object begin_with_layouts(LossCall* call, int operation, int axis, cnp.ndar
     if probabilities is not None:
         c.options.probabilities = True
         keep.append(set_layout(&c.q, probabilities, probabilities_storage, axis, inner_dims))
+    if hess is not None:
+        c.options.hessian = True
+        keep.append(set_layout(&c.h, hess, storage, axis, inner_dims))
+    if vector is not None:
+        keep.append(set_layout(&c.v, vector, vector_storage, axis, inner_dims))
     return keep
 
 
@@ -333,7 +356,7 @@ cdef void begin_scores(ScoresCall* s, int operation, Py_ssize_t count) noexcept:
     s.factor = 1
     s.loss = NULL
     s.bad_value.store(0)
-    s.y.storage = s.weight.storage = s.pos_weight.storage = s.upstream.storage = s.out.storage = -1
+    s.y.storage = s.weight.storage = s.pos_weight.storage = s.upstream.storage = s.out.storage = s.hess.storage = -1
 
 
 cdef void set_plain_operand(Operand* operand, cnp.ndarray a, int storage) noexcept:
@@ -386,20 +409,20 @@ cdef void set_label_smoothing(ScoresCall* s, double label_smoothing) noexcept:
     s.add = label_smoothing / 2
 
 
-cdef object loss_of_scores_call(ScoresCall* s, int reduction, double normalizer, object loss, object grad, int limit):
-    """Run a filled call. Its loss, or with a gradient (loss, gradient)."""
+cdef object loss_of_scores_call(ScoresCall* s, int reduction, double normalizer, object loss, int wanted, object grad,
+                                object hess, int limit):
+    """Run a filled call and return what is wanted of it."""
     cdef double total = 0, divisor = 1
     if reduction == MEAN:
         divisor = normalizer if normalizer > 0 else <double>s.count
     if s.count:
         s.factor /= divisor
         total = run_unlocked(run_scores_call, s, s.count, limit)
-    result = loss if reduction == NONE else total / divisor if divisor > 0 else NAN
-    return result if grad is None else (result, grad)
+    return results_of(wanted, loss if reduction == NONE else total / divisor if divisor > 0 else NAN, grad, hess)
 
 
 def loss_of_scores(int operation, arguments):
-    """A loss, or with a gradient (loss, gradient), on `_arguments.ScoreArguments`. None: a label or weight cannot be."""
+    """What is wanted of a loss, on `_arguments.ScoreArguments`. None: a label or weight cannot be."""
     cdef ScoresCall s
     cdef cnp.ndarray logits = arguments.logits, loss = arguments.loss
     dims = list(range(logits.ndim))
@@ -408,16 +431,22 @@ def loss_of_scores(int operation, arguments):
     set_operand(&s.y, arguments.target, arguments.target_storage, dims)
     set_operand(&s.weight, arguments.weight, arguments.weight_storage, dims)
     set_operand(&s.pos_weight, arguments.pos_weight, arguments.pos_weight_storage, dims)
-    set_operand(&s.out, arguments.out, arguments.storage, dims)
+    if arguments.wanted == HESSIAN_PRODUCT:  # second derivatives, times the vector as an upstream gradient
+        set_operand(&s.hess, arguments.out, arguments.storage, dims)
+        set_operand(&s.upstream, arguments.vector, arguments.vector_storage, dims)
+    else:
+        set_operand(&s.out, arguments.out, arguments.storage, dims)
+        set_operand(&s.hess, arguments.hess, arguments.storage, dims)
     set_label_smoothing(&s, arguments.label_smoothing)
     s.focal_gamma = arguments.focal_gamma
     if isinstance(arguments.upstream, float):
         s.factor = arguments.upstream
-    else:
+    elif arguments.upstream is not None:
         set_operand(&s.upstream, arguments.upstream, STORED_FLOAT64, dims)
     if loss is not None:
         s.loss = <char*>cnp.PyArray_DATA(loss)
-    result = loss_of_scores_call(&s, arguments.reduction, arguments.normalizer, loss, arguments.out, arguments.n_threads)
+    result = loss_of_scores_call(&s, arguments.reduction, arguments.normalizer, loss, arguments.wanted, arguments.out,
+                                 arguments.hess, arguments.n_threads)
     return None if s.bad_value.load() else result
 
 

@@ -26,6 +26,12 @@ class Reduction(IntEnum):
     MEAN = 1
     SUM = 2
 
+class Wanted(IntEnum):
+    LOSS_ALONE = 0
+    GRADIENT = 1
+    GRADIENT_AND_HESSIAN = 2
+    HESSIAN_PRODUCT = 3
+
 MOST_THREADS: int
 IGNORE_INDEX: int
 STORAGES: dict[str, int]

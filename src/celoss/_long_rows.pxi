@@ -19,7 +19,12 @@ cdef struct LongRows:
     Piece* row                      # put together
     int64_t* target                 # as read at first (the array may change under the call); -1 where the row is ignored
     double* x_target
+    double* v_target
     double* at_target
+    double* hess_left_out
+    double* hess_target
+    int64_t* argmax
+    bint target_apart               # what the result is at the target stands in at_target
     int threads
     bint result                     # which trip is made: the second
     bint stored                     # exponentials wait where the result goes; if not, they are computed again
@@ -27,6 +32,19 @@ cdef struct LongRows:
 
 cdef inline Matrix piece_at(const Layout& a, const Call* c, Py_ssize_t n, Py_ssize_t first_class) noexcept nogil:
     return matrix_at(a, n // c.inner_rows, n % c.inner_rows, first_class)
+
+
+cdef real number_at(const Layout& a, const Call* c, Py_ssize_t n, Py_ssize_t of_class, real* number) noexcept nogil:
+    cdef Tile[real] one = tile_at(number, 1, 1, False)
+    cdef Matrix matrix = piece_at(a, c, n, of_class)
+    ops_for(number).load_tile(&matrix, &one, False)
+    return number[0]
+
+
+cdef void put_number_at(const Layout& a, const Call* c, Py_ssize_t n, Py_ssize_t of_class, real number) noexcept nogil:
+    cdef Tile[real] one = tile_at(&number, 1, 1, False)
+    cdef Matrix matrix = piece_at(a, c, n, of_class)
+    ops_for(&number).store_tile(&one, &matrix, False)
 
 
 cdef void run_piece(const LongRows* job, Py_ssize_t block, Rows[real]* r) noexcept nogil:
@@ -43,11 +61,16 @@ cdef void run_piece(const LongRows* job, Py_ssize_t block, Rows[real]* r) noexce
         if job.result:
             matrix = piece_at(c.g, c, n, first)
             clear_rows(matrix, 1, classes)
+        if job.result and c.h.at != NULL:
+            matrix = piece_at(c.h, c, n, first)
+            clear_rows(matrix, 1, classes)
         return
 
     at.first_class = first
+    at.whole_rows = False
+    at.ratio = 1
     # What comes next, unless it is another thread's.
-    at.ahead = ahead_in_row(c.x, c.g, n // c.inner_rows, n % c.inner_rows, first + classes,
+    at.ahead = ahead_in_row(c.x, c.v, c.g, c.h, n // c.inner_rows, n % c.inner_rows, first + classes,
                             min(c.classes - first - classes, <Py_ssize_t>PIECE_CLASSES) if job.threads == 1 else 0)
     at.x = tile_at(memory, 1, classes, False)
     at.g = at.x
@@ -61,11 +84,25 @@ cdef void run_piece(const LongRows* job, Py_ssize_t block, Rows[real]* r) noexce
         work_in_place(c.g, n // c.inner_rows, n % c.inner_rows, first, &at.g)
     if not job.result and not job.stored:
         at.g.at = NULL
+    at.e = at.g
+    at.stream = False
     if c.options.probabilities and is_direct(c.q, memory):
         work_in_place(c.q, n // c.inner_rows, n % c.inner_rows, first, &at.q)
     elif c.options.probabilities:
         matrix = piece_at(c.q, c, n, first)
         ops.load_tile(&matrix, &at.q, False)
+    at.v = at.h = tile_at(memory + 2 * classes, 1, classes, False)
+    if c.v.at == NULL:
+        at.v.at = NULL
+    elif is_direct(c.v, memory):
+        work_in_place(c.v, n // c.inner_rows, n % c.inner_rows, first, &at.v)
+    else:
+        matrix = piece_at(c.v, c, n, first)
+        ops.load_tile(&matrix, &at.v, False)
+    if c.h.at == NULL:
+        at.h.at = NULL
+    elif is_direct(c.h, memory):
+        work_in_place(c.h, n // c.inner_rows, n % c.inner_rows, first, &at.h)
 
     r.targets = NULL
     r.target[0] = job.target[n] - first if c.target != NULL and 0 <= job.target[n] - first < classes else -1
@@ -94,10 +131,14 @@ cdef void run_piece(const LongRows* job, Py_ssize_t block, Rows[real]* r) noexce
     put_piece(job.row + n, r)
     if c.does.keeps_exponentials:
         scale_coefficient(job.ratio[block], r)
+        at.ratio = job.ratio[block].ratio.high
     run_passes(c, n, &at, r, RESULT)
     if at.g.at == memory:
         matrix = piece_at(c.g, c, n, first)
         ops.store_tile(&at.g, &matrix, False)
+    if at.h.at == memory + 2 * classes:
+        matrix = piece_at(c.h, c, n, first)
+        ops.store_tile(&at.h, &matrix, False)
 
 
 cdef void piece_of_floats(void* job, Py_ssize_t block, void* scratch) noexcept nogil:
@@ -137,7 +178,9 @@ cdef double end_row(LongRows* job, Py_ssize_t n, Rows[real]* r) noexcept nogil:
     cdef Workplace[real] at
     cdef Py_ssize_t first
     at.first_class = 0
+    at.whole_rows = False
     at.x.rows = 1
+    at.v.at = <real*>c.v.at         # of which only matters whether there is one
     r.loss[0] = 0
     if job.target[n] >= 0:
         first = put_maximum(piece, job.pieces, r)
@@ -145,11 +188,16 @@ cdef double end_row(LongRows* job, Py_ssize_t n, Rows[real]* r) noexcept nogil:
         r.targets = r.target if c.target != NULL else NULL
         r.target[0] = job.target[n]
         r.x_target[0] = r.x_left_out[0] = <real>job.x_target[n] if c.target != NULL else -INFINITY
+        r.v_target[0] = job.v_target[n]
         merge_sums(piece, job.ratio + n * job.pieces, job.pieces, first, r)
         ops_of(r).exp_left_out(1, r)
         run_passes(c, n, &at, r, LOSS)
         take_piece(r, job.row + n)
         job.at_target[n] = r.at_target[0]
+        job.target_apart = c.target != NULL and (c.v.at == NULL or r.left_out == r.targets)
+        job.hess_left_out[n] = r.hess_left_out[0]
+        job.hess_target[n] = r.hess_target[0]
+        job.argmax[n] = first * PIECE_CLASSES + max(piece[first].argmax, <int64_t>0)
     if c.row_loss != NULL:
         put_losses(r.loss, 1, c.row_loss, c.row_loss_size, n)
     return r.loss[0]
@@ -164,23 +212,20 @@ cdef bint make_trip(LongRows* job, bint result, Rows[real]* r) noexcept nogil:
         work = piece_of_doubles
     job.result = result
     return celoss_pool_run(work, job, job.call.rows * job.pieces, job.threads,
-                           sizeof(Rows[real]) + <size_t>(2 * PIECE_CLASSES) * sizeof(real))
+                           sizeof(Rows[real]) + <size_t>(3 * PIECE_CLASSES) * sizeof(real))
 
 
 cdef bint run_rows_in_pieces(LongRows* job, double* loss, Rows[real]* r) noexcept nogil:
     cdef Call* c = job.call
-    cdef const BlockOps[real]* ops = ops_of(r)
     cdef Py_ssize_t n
-    cdef real value
-    cdef Tile[real] one = tile_at(&value, 1, 1, False)
-    cdef Matrix matrix
+    cdef real kind
     cdef bint has_targets = c.target != NULL
-    job.stored = c.does.keeps_exponentials and is_direct(c.g, &value)
+    job.stored = c.does.keeps_exponentials and is_direct(c.g, &kind)
     for n in range(c.rows if has_targets else 0):  # before a result may take the place of the logits
         if job.target[n] >= 0:
-            matrix = piece_at(c.x, c, n, job.target[n])
-            ops.load_tile(&matrix, &one, False)
-            job.x_target[n] = value
+            job.x_target[n] = number_at(c.x, c, n, job.target[n], &kind)
+            if c.v.at != NULL:
+                job.v_target[n] = number_at(c.v, c, n, job.target[n], &kind)
 
     if not make_trip(job, False, r):
         return False
@@ -190,11 +235,15 @@ cdef bint run_rows_in_pieces(LongRows* job, double* loss, Rows[real]* r) noexcep
         return True
     if not make_trip(job, True, r):
         return False
-    for n in range(c.rows if has_targets else 0):
-        if job.target[n] >= 0:
-            value = <real>job.at_target[n]
-            matrix = piece_at(c.g, c, n, job.target[n])
-            ops.store_tile(&one, &matrix, False)
+    for n in range(c.rows):
+        if job.target[n] < 0:
+            continue
+        if job.target_apart:
+            put_number_at(c.g, c, n, job.target[n], <real>job.at_target[n])
+        if c.h.at != NULL:
+            put_number_at(c.h, c, n, job.argmax[n], <real>job.hess_left_out[n])
+        if c.h.at != NULL and c.options.focal_gamma > 0:
+            put_number_at(c.h, c, n, job.target[n], <real>job.hess_target[n])
     return True
 
 
@@ -202,22 +251,29 @@ cdef bint run_long_rows(Call* c, int limit, double* loss) noexcept nogil:
     """As `run_blocks`, for rows that are cut into pieces."""
     cdef LongRows job
     cdef void* workspace
+    cdef double* numbers
     cdef Py_ssize_t n
     cdef int seen = 0
     cdef bint enough
     job.call = c
+    job.target_apart = False
     job.threads = threads_for(c.rows * c.classes, limit)
     job.pieces = (c.classes + PIECE_CLASSES - 1) // PIECE_CLASSES
     job.piece = <Piece*>calloc(<size_t>(c.rows * job.pieces), sizeof(Piece))
     job.ratio = <Ratio*>calloc(<size_t>(c.rows * job.pieces), sizeof(Ratio))
     job.row = <Piece*>calloc(<size_t>c.rows, sizeof(Piece))
     job.target = <int64_t*>calloc(<size_t>c.rows, sizeof(int64_t))
-    job.x_target = <double*>calloc(<size_t>c.rows, sizeof(double))
-    job.at_target = <double*>calloc(<size_t>c.rows, sizeof(double))
+    job.argmax = <int64_t*>calloc(<size_t>c.rows, sizeof(int64_t))
+    numbers = <double*>calloc(<size_t>c.rows * 5, sizeof(double))
+    job.x_target = numbers
+    job.v_target = numbers + c.rows
+    job.at_target = numbers + 2 * c.rows
+    job.hess_left_out = numbers + 3 * c.rows
+    job.hess_target = numbers + 4 * c.rows
     workspace = malloc(sizeof(Rows[double]))
     loss[0] = 0
-    enough = (job.piece != NULL and job.ratio != NULL and job.row != NULL and job.target != NULL and job.x_target != NULL
-              and job.at_target != NULL and workspace != NULL)
+    enough = (job.piece != NULL and job.ratio != NULL and job.row != NULL and job.target != NULL and job.argmax != NULL
+              and numbers != NULL and workspace != NULL)
     if enough and c.target != NULL:
         seen = read_targets(c, 0, c.rows, job.target)
         if seen & SEEN_OUT_OF_RANGE:
@@ -235,8 +291,8 @@ cdef bint run_long_rows(Call* c, int limit, double* loss) noexcept nogil:
     free(job.ratio)
     free(job.row)
     free(job.target)
-    free(job.x_target)
-    free(job.at_target)
+    free(job.argmax)
+    free(numbers)
     free(workspace)
     return enough
 

@@ -30,7 +30,7 @@ cdef struct Operand:
 cdef struct ScoresCall:
     int operation                   # a ScoreOperation
     Py_ssize_t count
-    Operand z, y, weight, pos_weight, upstream, out
+    Operand z, y, weight, pos_weight, upstream, out, hess
     double keep, keep_low, add, factor, focal_gamma
     char* loss                      # contiguous, in the arithmetic type, or NULL
     double* chunk_loss
@@ -68,10 +68,6 @@ cdef inline real* direct_at(const Operand* a, Py_ssize_t start, real* kind) noex
     if a.dims == 1 and is_native(a.storage, kind) and a.stride[0] == size and <size_t>a.at % size == 0:
         return <real*>a.at + start
     return NULL
-
-
-cdef inline const BlockOps[real]* ops_for(real* kind) noexcept nogil:
-    return ops_of(<const Rows[real]*>NULL)
 
 
 cdef const real* fetch(const Operand* a, Py_ssize_t start, Py_ssize_t n, real* buffer) noexcept nogil:
@@ -125,6 +121,15 @@ cdef void put_back(const Operand* a, Py_ssize_t start, Py_ssize_t n, real* buffe
         done += tile.rows * tile.classes
 
 
+cdef inline real* result_at(const Operand* a, Py_ssize_t start, real* buffer) noexcept nogil:
+    """Where results from flat index `start` on are computed: in place where possible, elsewhere in `buffer`. NULL: none."""
+    cdef real* at
+    if a.storage < 0:
+        return NULL
+    at = direct_at(a, start, buffer)
+    return at if at != NULL else buffer
+
+
 cdef double run_block_of_scores(ScoresCall* s, Py_ssize_t start, Py_ssize_t n, char* scratch, real* kind) noexcept nogil:
     """All passes over one block of scores; the sum of the losses."""
     cdef const BlockOps[real]* ops = ops_for(kind)
@@ -133,11 +138,8 @@ cdef double run_block_of_scores(ScoresCall* s, Py_ssize_t start, Py_ssize_t n, c
     cdef ScoreBlock[real] block
     cdef double loss = 0
     cdef const real* z = fetch(&s.z, start, n, buffer)
-    cdef real* out = NULL
-    if s.out.storage >= 0:
-        out = direct_at(&s.out, start, kind)
-        if out == NULL:
-            out = buffer + 2 * BLOCK_SCORES
+    cdef real* out = result_at(&s.out, start, buffer + 2 * BLOCK_SCORES)
+    cdef real* hess = result_at(&s.hess, start, buffer + 3 * BLOCK_SCORES)
     block.operation = s.operation
     block.n = n
     block.z = z
@@ -152,12 +154,15 @@ cdef double run_block_of_scores(ScoresCall* s, Py_ssize_t start, Py_ssize_t n, c
     block.upstream = fetch(&s.upstream, start, n, wide + 2 * BLOCK_SCORES)
     block.loss = <real*>s.loss + start if s.loss != NULL else NULL
     block.result = out
+    block.hess = hess
     block.bad_value = 0
     loss = ops.scores(&block)
     if block.bad_value:
         s.bad_value.store(1)
     if out == buffer + 2 * BLOCK_SCORES:
         put_back(&s.out, start, n, out)
+    if hess == buffer + 3 * BLOCK_SCORES:
+        put_back(&s.hess, start, n, hess)
     return loss
 
 
@@ -182,7 +187,7 @@ cdef void scores_of_doubles(void* s, Py_ssize_t chunk, void* scratch) noexcept n
 cdef bint run_scores(ScoresCall* s, int limit, double* loss) noexcept nogil:
     """Cut the scores into chunks and run them; the sum of the losses. False: no memory."""
     cdef Py_ssize_t chunks = (s.count + CHUNK_NUMBERS - 1) // CHUNK_NUMBERS
-    cdef size_t scratch = 3 * BLOCK_SCORES * (sizeof(double) + sizeof(double))
+    cdef size_t scratch = (3 + 4) * BLOCK_SCORES * sizeof(double)
     cdef double one_chunk
     cdef bint ran
     s.chunk_loss = &one_chunk

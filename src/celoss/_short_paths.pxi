@@ -204,6 +204,13 @@ cdef inline bint is_clear_of(cnp.ndarray out, object given) noexcept:
             or (cnp.PyArray_IS_C_CONTIGUOUS(<cnp.ndarray>given) and apart(out, <cnp.ndarray>given)))
 
 
+cdef inline bint is_clear_of_all(cnp.ndarray out, tuple given) noexcept:
+    for one in given:
+        if not is_clear_of(out, one):
+            return False
+    return True
+
+
 cdef bint are_finite(const double* weight, Py_ssize_t n, double least) noexcept:
     """Whether all are finite and at least `least`."""
     cdef Py_ssize_t i
@@ -220,10 +227,11 @@ cdef object usual_loss_of_rows(int operation, object logits, object target, obje
     cdef LossCall call
     cdef Call* c = &call.rows
     cdef cnp.ndarray x, y
-    cdef int limit, ndim, overflow = 0
-    cdef object row_loss = None, grad = None
+    cdef int limit, ndim, wanted, overflow = 0
+    cdef object row_loss = None, grad = None, hess = None
     cdef double smoothing, gamma
-    weight, sample_weight, label_smoothing, focal_gamma, reduction, normalizer, n_threads, want_grad, grad_output, out = options
+    (weight, sample_weight, label_smoothing, focal_gamma, reduction, normalizer, n_threads, wanted, grad_output, out,
+     second) = options
     scores, labels = array_of(logits), array_of(target)
     class_weight, row_weight, upstream = array_of(weight), array_of(sample_weight), array_of(grad_output)
     if not is_plain_scores(scores) or labels is None:
@@ -270,23 +278,33 @@ cdef object usual_loss_of_rows(int operation, object logits, object target, obje
         c.options.upstream = <const double*>cnp.PyArray_DATA(<cnp.ndarray>upstream)
     set_smoothing(&c.options, smoothing, c.classes)
     c.options.focal_gamma = gamma
-    if want_grad:
+    if wanted != LOSS_ALONE:
         grad = plain_result(x, out)
-        if grad is None or (out is not None and not (
-                is_clear_of(<cnp.ndarray>grad, target) and is_clear_of(<cnp.ndarray>grad, weight)
-                and is_clear_of(<cnp.ndarray>grad, sample_weight) and is_clear_of(<cnp.ndarray>grad, grad_output))):
+        if grad is None or (out is not None and not is_clear_of_all(
+                <cnp.ndarray>grad, (target, weight, sample_weight, grad_output, second))):
             return None
         set_plain_layout(&c.g, <cnp.ndarray>grad, c.classes)
-    if call.reduction == NONE:
+    if wanted == GRADIENT_AND_HESSIAN:
+        hess = plain_result(x, second)
+        if hess is None or (second is not None and not is_clear_of_all(
+                <cnp.ndarray>hess, (target, weight, sample_weight, grad_output))):
+            return None
+        c.options.hessian = True
+        set_plain_layout(&c.h, <cnp.ndarray>hess, c.classes)
+    elif wanted == HESSIAN_PRODUCT:
+        if not is_plain_scores(second) or not same_shape(<cnp.ndarray>second, x):
+            return None
+        set_plain_layout(&c.v, <cnp.ndarray>second, c.classes)
+    if call.reduction == NONE and wanted != HESSIAN_PRODUCT:
         row_loss = result_like(x, ndim)
         c.row_loss = <char*>cnp.PyArray_DATA(<cnp.ndarray>row_loss)
         c.row_loss_size = <int>cnp.PyArray_ITEMSIZE(x)
-    result = loss_of(&call, row_loss, grad, limit)
+    result = loss_of(&call, row_loss, wanted, grad, hess, limit)
     return None if type(result) is int else result  # a target out of range
 
 
 def short_loss_of_rows(general, int operation, logits, target, axis, ignore_index, tuple options):
-    """A loss, or with a gradient (loss, gradient). `options`: those of `_arguments.row_arguments`, in its order."""
+    """What is wanted of a loss. `options`: those of `_arguments.row_arguments`, in its order."""
     result = usual_loss_of_rows(operation, logits, target, axis, ignore_index, options)
     return general(operation, logits, target, axis, ignore_index, options) if result is None else result
 
@@ -387,11 +405,11 @@ cdef object set_broadcast(Operand* operand, object array, cnp.ndarray like):
 cdef object usual_loss_of_scores(int operation, object logits, object target, object weight, object pos_weight, tuple options):
     """`loss_of_scores` of contiguous logits; None where anything is unusual, a result without dimensions among it."""
     cdef ScoresCall s
-    cdef int limit, reduce_by
+    cdef int limit, reduce_by, wanted
     cdef cnp.ndarray z, y
-    cdef object loss = None, grad = None
+    cdef object loss = None, grad = None, hess = None
     cdef double smoothing, gamma, divisor, one_weight, one_positive
-    label_smoothing, focal_gamma, reduction, normalizer, n_threads, want_grad, grad_output, out = options
+    label_smoothing, focal_gamma, reduction, normalizer, n_threads, wanted, grad_output, out, second = options
     reduce_by = reduction_named(reduction)
     scores, labels = array_of(logits), array_of(target)
     weights, positive, upstream = array_of(weight), array_of(pos_weight), array_of(grad_output)
@@ -422,22 +440,31 @@ cdef object usual_loss_of_scores(int operation, object logits, object target, ob
         if upstream is None:
             return None
         set_plain_operand(&s.upstream, <cnp.ndarray>upstream, STORED_FLOAT64)
-    if want_grad:
+    if wanted != LOSS_ALONE:
         grad = plain_result(z, out)
-        if grad is None or (out is not None and not (
-                is_clear_of(<cnp.ndarray>grad, target) and is_clear_of(<cnp.ndarray>grad, weight)
-                and is_clear_of(<cnp.ndarray>grad, pos_weight) and is_clear_of(<cnp.ndarray>grad, grad_output))):
+        if grad is None or (out is not None and not is_clear_of_all(
+                <cnp.ndarray>grad, (target, weight, pos_weight, grad_output, second))):
             return None
-        set_plain_operand(&s.out, <cnp.ndarray>grad, plain_storage(z))
-    if reduce_by == NONE:
+        set_plain_operand(&s.out if wanted != HESSIAN_PRODUCT else &s.hess, <cnp.ndarray>grad, plain_storage(z))
+    if wanted == GRADIENT_AND_HESSIAN:
+        hess = plain_result(z, second)
+        if hess is None or (second is not None and not is_clear_of_all(
+                <cnp.ndarray>hess, (target, weight, pos_weight, grad_output))):
+            return None
+        set_plain_operand(&s.hess, <cnp.ndarray>hess, plain_storage(z))
+    elif wanted == HESSIAN_PRODUCT:
+        if not is_plain_scores(second) or not same_shape(<cnp.ndarray>second, z):
+            return None
+        set_plain_operand(&s.upstream, <cnp.ndarray>second, plain_storage(<cnp.ndarray>second))
+    if reduce_by == NONE and wanted != HESSIAN_PRODUCT:
         loss = result_like(z, cnp.PyArray_NDIM(z))
         s.loss = <char*>cnp.PyArray_DATA(<cnp.ndarray>loss)
-    result = loss_of_scores_call(&s, reduce_by, divisor, loss, grad, limit)
+    result = loss_of_scores_call(&s, reduce_by, divisor, loss, wanted, grad, hess, limit)
     return None if s.bad_value.load() else result
 
 
 def short_loss_of_scores(general, int operation, logits, target, weight, pos_weight, tuple options):
-    """A loss, or with a gradient (loss, gradient). `options`: those of `_arguments.score_arguments`, in its order."""
+    """What is wanted of a loss. `options`: those of `_arguments.score_arguments`, in its order."""
     result = usual_loss_of_scores(operation, logits, target, weight, pos_weight, options)
     return general(operation, logits, target, weight, pos_weight, options) if result is None else result
 

@@ -17,9 +17,7 @@ cdef extern from "simd/contract.h" nogil:
         Py_ssize_t row_stride, class_stride, rows, classes
 
     cdef struct Ahead:
-        const char* x
-        const char* g
-        Py_ssize_t bytes
+        pass
 
     cdef struct Matrix:
         char* at
@@ -38,6 +36,9 @@ cdef extern from "simd/contract.h" nogil:
         T* steps
         double* loss
         double* at_target
+        double* hess_left_out
+        double* hess_target
+        double* v_target
         double* block_loss
 
     cdef struct RowOptions:
@@ -45,7 +46,7 @@ cdef extern from "simd/contract.h" nogil:
         const double* upstream
         const double* class_weight
         double factor
-        bint probabilities, soft_targets
+        bint probabilities, soft_targets, hessian
         double smoothing, focal_gamma
 
     cdef cppclass ScoreBlock[T]:
@@ -59,6 +60,7 @@ cdef extern from "simd/contract.h" nogil:
         const double* upstream
         T* loss
         T* result
+        T* hess
         int bad_value
 
     cdef cppclass BlockOps[T]:
@@ -72,6 +74,11 @@ cdef extern from "simd/contract.h" nogil:
         void log_rows(Py_ssize_t, Rows[T]*)
         void cross_entropy(Py_ssize_t, const RowOptions*, Rows[T]*)
         void gradient(const Tile[T]*, const Tile[T]*, const Tile[T]*, const RowOptions*, Rows[T]*)
+        void gradient_and_hessian(const Tile[T]*, const Tile[T]*, const Tile[T]*, const Tile[T]*, double, bint, bint,
+                                  const RowOptions*, Rows[T]*)
+        void hessp_sums(const Tile[T]*, const Tile[T]*, Rows[T]*)
+        void hessp_rows(Py_ssize_t, const RowOptions*, Rows[T]*)
+        void hessp(const Tile[T]*, const Tile[T]*, const Tile[T]*, bint, const Rows[T]*)
         void inverse_rows(Py_ssize_t, Rows[T]*)
         void softmax(const Tile[T]*, const Tile[T]*, Rows[T]*)
         void log_softmax(const Tile[T]*, const Tile[T]*, const Rows[T]*)
@@ -117,16 +124,18 @@ cdef extern from "simd/layout.hpp" nogil:
         bool unaligned
 
     cdef cppclass Workplace[T]:
-        Tile[T] x, q, g
+        Tile[T] x, q, g, e, v, h
         Tile[double] wide
         Ahead ahead
         Py_ssize_t first_class
+        bint whole_rows, stream
+        double ratio
 
-    Ahead ahead_in_row(const Layout&, const Layout&, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t)
+    Ahead ahead_in_row(const Layout&, const Layout&, const Layout&, const Layout&, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t)
     Tile[T] tile_at[T](T*, Py_ssize_t, Py_ssize_t, bool)
     Py_ssize_t numbers_of_tile(Py_ssize_t, Py_ssize_t, bool)
     bint is_class_after_class(const Layout&)
-    Ahead ahead_of(const Layout&, const Layout&, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t)
+    Ahead ahead_of(const Layout&, const Layout&, const Layout&, const Layout&, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t)
     Matrix matrix_at(const Layout&, Py_ssize_t, Py_ssize_t, Py_ssize_t)
     bint is_direct[T](const Layout&, const T*)
     bint is_native[T](int, const T*)
@@ -143,8 +152,13 @@ cdef extern from "simd/sums.hpp" nogil:
 cdef extern from "simd/pieces.hpp" nogil:
     cdef struct Piece:
         double maximum, shift, steps
+        int64_t argmax
+
+    cdef struct Exact:
+        double high, low
 
     cdef struct Ratio:
+        Exact ratio
         int power
 
     void take_piece[T](const Rows[T]*, Piece*)

@@ -19,9 +19,10 @@ template <class T> struct Tile {
 };
 enum { CELOSS_LANE_GROUP = 16 };
 
-// Numbers that follow behind those that are worked on: of x, and where results will go (null: nowhere that is not x).
+// Numbers that follow behind those that are worked on: of x and of a vector v, and where results g and h will go. Null: there are
+// none, or nowhere that is not x.
 struct Ahead {
-    const char *x, *g;
+    const char *x, *v, *g, *h;
     ptrdiff_t bytes;
 };
 
@@ -86,9 +87,18 @@ template <class T> struct Rows {
     PerRow coefficient, subtracted;          // the gradient is coefficient p_k - subtracted v_k,
     double at_target[CELOSS_ROOM_FOR_ROWS];  // and at the target
 
+    // Second derivatives (hessian.hpp). The diagonal is coefficient p_k (1 - p_k - bend p_k), and at the class left out and at the
+    // target:
+    PerRow bend;
+    double hess_left_out[CELOSS_ROOM_FOR_ROWS], hess_target[CELOSS_ROOM_FOR_ROWS];
+    double p_left_out[CELOSS_ROOM_FOR_ROWS];
+    double wrong[CELOSS_ROOM_FOR_ROWS];  // 1: a class with p_k > 1/2, or nearly, is not the one left out; else 0
+    // The product with a vector v is coefficient p_k (v_k - mean), and at the target at_target.
+    double v_target[CELOSS_ROOM_FOR_ROWS];
+
     // The Brier score, with d_j = p_j - v_j and k the class of the maximum:
     PerRow squares;                          // sum of d_j^2 over j != k
-    PerRow moment;                           // sum of p_j d_j over j != k
+    PerRow moment;                           // sum of p_j d_j over j != k; of the product with a vector: of e_j v_j
     PerRow mean;                             // the gradient is factor p_j (d_j - mean),
     double factor[CELOSS_ROOM_FOR_ROWS];     //
     double at_argmax[CELOSS_ROOM_FOR_ROWS];  // at k, and at the target at_target
@@ -107,6 +117,7 @@ struct RowOptions {
     // keep = 1 - smoothing, add = smoothing / classes, mass = the sum of add w_j, with their rounding errors.
     double keep, keep_low, add, add_low, mass, mass_low;
     double focal_gamma;  // losses times (1 - p_t)^focal_gamma: class indices only, and no smoothing
+    int hessian;         // second derivatives are wanted
 };
 
 // ---- scores ----------------------------------------------------------------------------------------------------------
@@ -122,6 +133,7 @@ template <class T> struct ScoreBlock {
     double focal_gamma;                            // losses times (1 - p of the label)^focal_gamma; without smoothing
     const double *weight, *pos_weight, *upstream;  // null: 1
     T *loss, *result;                              // null: not wanted; the result (a gradient, sigmoid) may be z
+    T* hess;                                       // the second derivative, scaled as the gradient; null: not wanted
     int bad_value;  // set where a label that counts is not in [0, 1], a weight not finite, or a pos_weight not finite and >= 0
 };
 
@@ -173,6 +185,16 @@ template <class T> struct BlockOps {
     // g_ij = coefficient_i p_ij - subtracted_i v_ij, and at the target; 0 where the row is ignored. g may be e. Products below
     // the smallest normal number become 0. Coefficient and subtracted are used up.
     void (*gradient)(const Tile<T>* e, const Tile<T>* g, const Tile<T>* q, const RowOptions* options, Rows<T>* rows);
+
+    // gradient, and the diagonal of the Hessian into h. In a piece of a row `ratio` is what makes its exponentials the row's; in whole
+    // rows it is 1, and hess_left_out comes to its place too. `stream`: h is not to be read soon, and is written past the cache.
+    void (*gradient_and_hessian)(const Tile<T>* e, const Tile<T>* g, const Tile<T>* h, const Tile<T>* q, double ratio,
+                                 int whole_rows, int stream, const RowOptions* options, Rows<T>* rows);
+    // The Hessian's product with v in three steps: moment, and v_target; mean and at_target of n rows, after cross_entropy; the
+    // product. g may be e; `stream` as above.
+    void (*hessp_sums)(const Tile<T>* e, const Tile<T>* v, Rows<T>* rows);
+    void (*hessp_rows)(ptrdiff_t n, const RowOptions* options, Rows<T>* rows);
+    void (*hessp)(const Tile<T>* e, const Tile<T>* v, const Tile<T>* g, int stream, const Rows<T>* rows);
 
     // inverse of n rows, and a coefficient of 1: of softmax, which needs no logarithm.
     void (*inverse_rows)(ptrdiff_t n, Rows<T>* rows);

@@ -44,12 +44,38 @@ template <class N> CELOSS_INLINE FocalFactors<N> focal_factors(N p, N miss, N nl
     return {power, power * (one + gamma * weighted(p, ratio))};
 }
 
+// With F what multiplies the gradient, p_t (dF/dp_t) / F: what a focal loss's second derivatives have beside those of a constant
+// F (hessian.hpp). With r = -log p_t / (1 - p_t) it is
+//
+//     gamma p_t [-log p_t - (gamma - 1) p_t r - 2] / [(1 - p_t) (1 + gamma p_t r)]
+//
+// As large as 1 / (1 - p_t), what it is multiplied with being as small; no larger than T has numbers.
+template <class T> CELOSS_INLINE F64 focal_bend(F64 p, F64 miss, F64 nll, F64 gamma) {
+    constexpr double largest = sizeof(T) == 4 ? 1e30 : 1e300;
+    const F64 ratio = select(miss < 0x1p-60, F64{} + 1.0, nll / miss), slope = weighted(p, ratio);
+    const F64 top = gamma * (weighted(p, nll) - p * ((gamma - 1.0) * slope + 2.0)), bottom = miss * (1.0 + gamma * slope);
+    const F64 bend = select(bottom == 0.0, F64{}, top / bottom);
+    return select(bend > largest, F64{} + largest, select(bend < -largest, F64{} - largest, bend));
+}
+
 // The exponential of the target, to where it is no normal number.
 CELOSS_INLINE F64 exp_of_target(const Rows<float>* r, ptrdiff_t i, F64 x, F64 m) {
     return exp_to_39_bits(x - m) * load(r->e_left_out.high + i);
 }
 CELOSS_INLINE HighLow exp_of_target(const Rows<double>* r, ptrdiff_t i, F64 x, F64 m) {
     return plain_exp_of(difference<double>(x, m)) * load_number<double>(r->e_left_out, i);
+}
+
+// The probability of the class left out, to where it is no normal number: e_left_out ends at FAR. (Which is 0 in float32.)
+CELOSS_INLINE F64 probability_left_out(ptrdiff_t i, const Rows<float>* r) {
+    return load(r->e_left_out.high + i) * load(r->inverse.high + i);
+}
+CELOSS_INLINE HighLow probability_left_out(ptrdiff_t i, const Rows<double>* r) {
+    const HighLow p = load_number<double>(r->e_left_out, i) * load_number<double>(r->inverse, i);
+    const HighLow nll = load_number<double>(r->minus_log, i);
+    const M64 far = nll.high >= FAR;
+    if (!any_lane(far)) return p;
+    return select(far, select(nll.high < 744.0, plain_exp_of(-nll), HighLow()), p);
 }
 
 // With s = sample weight, h = (1 - smoothing) w_t (0 for probabilities), v_c = w_c q'_c the soft targets (smoothing
@@ -61,7 +87,7 @@ CELOSS_INLINE HighLow exp_of_target(const Rows<double>* r, ptrdiff_t i, F64 x, F
 // At the target h (p_t - 1) is formed as -h times `miss`, the share of the others. With smoothing, the target being left out,
 // -log p_m is -log p_t less m - x_t. That cancels, but its rounding is nothing beside h (-log p_t), or beside the target's own
 // term of the last sum. Where class weights may be 0, and with probabilities, -log p_m may be all there is: there it is the
-// maximum that is left out.
+// maximum that is left out. So it is in long rows for second derivatives, whose 1 - p_m is as small (hessian.hpp).
 template <class T> void cross_entropy(ptrdiff_t n, const RowOptions* o, Rows<T>* r) {
     log_rows(n, r);
     typedef Number<T> N;
@@ -77,42 +103,62 @@ template <class T> void cross_entropy(ptrdiff_t n, const RowOptions* o, Rows<T>*
         const N up = number<T>(splat(o->factor)) * s * number<T>(option_of_rows(o->upstream, i, count));
         const N e = load_number<T>(r->e_left_out, i), others = load_number<T>(r->others, i);
         const N inverse = load_number<T>(r->inverse, i), minus_log = load_number<T>(r->minus_log, i);
+        // Of the target, if there is one.
+        N e_t = e, miss = others * inverse, nll = minus_log;
+        if (!o->probabilities && !target_left_out) {
+            const F64 m = load_wide(r->maximum + i, W), x = load_wide(x_target + i, W);
+            const N below = difference<T>(m, x);
+            const M64 is_maximum = top_of(below) == 0.0;
+            e_t = select(is_maximum, e, exp_of_target(r, i, x, m));
+            miss = select(is_maximum, miss, (others + (e - e_t)) * inverse);
+            nll = sum_of(below, minus_log);
+        }
         N loss, coefficient, at_target{};
-        if (!o->soft_targets) {  // the target is left out
-            const N miss = others * inverse;
+        if (!o->soft_targets) {
             coefficient = up * w_t;
             at_target = -(coefficient * miss);
-            loss = weighted(s * w_t, minus_log);
+            loss = weighted(s * w_t, nll);
             if (o->focal_gamma > 0) {
-                const N p = select(top_of(minus_log) < FAR, e * inverse, N{});
-                const FocalFactors<N> focal = focal_factors(p, miss, minus_log, number<T>(splat(o->focal_gamma)));
-                loss = weighted(s * w_t * focal.loss, minus_log);
+                const N p = select(top_of(nll) < FAR, e_t * inverse, N{});
+                const FocalFactors<N> focal = focal_factors(p, miss, nll, number<T>(splat(o->focal_gamma)));
+                loss = weighted(s * w_t * focal.loss, nll);
                 coefficient = coefficient * focal.gradient;
                 at_target = at_target * focal.gradient;
+                store_number(r->bend, i, number<T>(focal_bend<T>(top_of(p), top_of(miss), top_of(nll), splat(o->focal_gamma))));
             }
         } else {
             const N mass = o->probabilities ? load_number<T>(r->mass, i) : number<T>(splat(o->mass), splat(o->mass_low));
             const N gap = load_number<T>(r->gap, i);
-            N hot{}, nll{}, log_sum = minus_log;
+            N hot{}, log_sum = minus_log;
             if (!o->probabilities) {
-                const F64 m = load_wide(r->maximum + i, W), x = load_wide(x_target + i, W);
-                const N below = difference<T>(m, x);
-                N e_t = e, miss = others * inverse;
                 hot = keep * w_t;
                 if (target_left_out) {
-                    nll = minus_log;
+                    const N below = difference<T>(load_wide(r->maximum + i, W), load_wide(x_target + i, W));
                     log_sum = select(top_of(below) < __builtin_inf(), nll - below, N{});
-                } else {
-                    const M64 is_maximum = top_of(below) == 0.0;
-                    e_t = select(is_maximum, e, exp_of_target(r, i, x, m));
-                    miss = select(is_maximum, miss, (others + (e - e_t)) * inverse);
-                    nll = sum_of(below, minus_log);
                 }
                 const N p_t = select(top_of(miss) == 0.0, number<T>(F64{} + 1.0), e_t * inverse);
                 at_target = up * (mass * p_t - w_t * (keep * miss + add));
             }
             coefficient = up * (hot + mass);
             loss = weighted(s, sum_of(weighted(hot, nll), sum_of(weighted(mass, log_sum), gap)));
+        }
+        if (o->hessian) {
+            const N bend = o->focal_gamma > 0 ? load_number<T>(r->bend, i) : N{};
+            const N p = probability_left_out(i, r);
+            const auto at_target_of = [&](N p_t) CELOSS_LAMBDA_INLINE {
+                return select(ignored, F64{}, rounded(coefficient * miss * (p_t - bend * miss)));
+            };
+            store(r->p_left_out + i, top_of(p));
+            store(r->wrong + i, F64{});
+            if (target_left_out) {
+                // log p_m is -(-log p_t - (m - x_t)): above log 0.49, or too large for that to be told.
+                const F64 below = load_wide(r->maximum + i, W) - load_wide(x_target + i, W);
+                store(r->wrong + i, select((below > 0) & ~(below - top_of(nll) < -0.7134), F64{} + 1.0, F64{}));
+                store(r->hess_left_out + i, at_target_of(p));
+            } else {
+                store(r->hess_left_out + i, select(ignored, F64{}, rounded(coefficient * p * (others * inverse - bend * p))));
+                store(r->hess_target + i, at_target_of(e_t * inverse));
+            }
         }
         store(r->loss + i, select(ignored, F64{}, rounded(loss)));
         store_number(r->subtracted, i, o->soft_targets ? up : N{});

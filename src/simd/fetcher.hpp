@@ -12,13 +12,18 @@ struct Fetcher {
     Ahead next;
     CELOSS_INLINE void fetch(int vectors) {
         if (next.bytes <= 0) return;
-        for (int b = 0; b < vectors * CELOSS_VECTOR_BYTES; b += 64) {
+        const int bytes = vectors * CELOSS_VECTOR_BYTES;
+        for (int b = 0; b < bytes; b += 64) {
             __builtin_prefetch(next.x + b);
+            if (next.v) __builtin_prefetch(next.v + b);
             if (next.g) __builtin_prefetch(next.g + b, 1);
+            if (next.h) __builtin_prefetch(next.h + b, 1);
         }
-        next.x += vectors * CELOSS_VECTOR_BYTES;
-        if (next.g) next.g += vectors * CELOSS_VECTOR_BYTES;
-        next.bytes -= vectors * CELOSS_VECTOR_BYTES;
+        next.x += bytes;
+        if (next.v) next.v += bytes;
+        if (next.g) next.g += bytes;
+        if (next.h) next.h += bytes;
+        next.bytes -= bytes;
     }
 };
 

@@ -113,41 +113,49 @@ template <class T, bool MINUS> void scaled_lanes(const Tile<T>& e, const Tile<T>
     }
 }
 
+template <class T> void clear_row(const Tile<T>* g, ptrdiff_t i) {
+    T* row = g->at + i * g->row_stride;
+    if (!has_rows_as_lanes(g)) __builtin_memset(row, 0, (size_t)g->classes * sizeof(T));
+    else
+        for (ptrdiff_t j = 0; j < g->classes; ++j) row[j * g->class_stride] = T(0);
+}
+
 // at_i at class_i; a whole row of 0 where class_i < 0.
 template <class T> void put_or_clear(const Tile<T>* g, const int64_t* class_of, const double* at) {
-    for (ptrdiff_t i = 0; i < g->rows; ++i) {
-        T* row = g->at + i * g->row_stride;
-        if (class_of[i] >= 0) row[(ptrdiff_t)class_of[i] * g->class_stride] = (T)at[i];
-        else if (!has_rows_as_lanes(g)) __builtin_memset(row, 0, (size_t)g->classes * sizeof(T));
-        else
-            for (ptrdiff_t j = 0; j < g->classes; ++j) row[j * g->class_stride] = T(0);
+    for (ptrdiff_t i = 0; i < g->rows; ++i)
+        if (class_of[i] >= 0) g->at[i * g->row_stride + (ptrdiff_t)class_of[i] * g->class_stride] = (T)at[i];
+        else clear_row(g, i);
+}
+
+// f(row, its factor) of the rows that are not ignored.
+template <class T, class F> CELOSS_INLINE void each_row_with_factor(ptrdiff_t rows, const Rows<T>* r, F f) {
+    constexpr int W = lanes_of<T>();
+    const int64_t* targets = r->targets;
+    for (ptrdiff_t first = 0; first < rows; first += W) {
+        const RowFactor<T> factors(r, first);
+        T high[W], low[W], smallest[W];
+        store(high, factors.high);
+        store(low, factors.low);
+        store(smallest, factors.smallest);
+        for (ptrdiff_t i = first; i < rows && i < first + W; ++i)
+            if (!targets || targets[i] >= 0) f(i, RowFactor<T>(high[i - first], low[i - first], smallest[i - first]));
     }
 }
 
 // coefficient_i p_ij - minus_i (minus may be null), and at the target. Products below the smallest normal number become 0.
 template <class T> void scaled(const Tile<T>* e, const Tile<T>* g, const double* minus, const Rows<T>* r) {
-    constexpr int W = lanes_of<T>();
     const int64_t* targets = r->targets;
     if (has_rows_as_lanes(e)) {
         minus ? scaled_lanes<T, true>(*e, *g, minus, r) : scaled_lanes<T, false>(*e, *g, minus, r);
         if (targets) put(g, targets, r->at_target);
         return;
     }
-    for (ptrdiff_t first = 0; first < e->rows; first += W) {
-        const RowFactor<T> factors(r, first);
-        T high[W], low[W], smallest[W];
-        store(high, factors.high);
-        store(low, factors.low);
-        store(smallest, factors.smallest);
-        for (ptrdiff_t i = first; i < e->rows && i < first + W; ++i) {
-            if (targets && targets[i] < 0) continue;
-            const RowFactor<T> factor(high[i - first], low[i - first], smallest[i - first]);
-            const T* from = e->at + i * e->row_stride;
-            T* to = g->at + i * g->row_stride;
-            if (minus) scaled_row<T, true>(from, to, e->classes, factor, minus[i]);
-            else scaled_row<T, false>(from, to, e->classes, factor, 0.0);
-        }
-    }
+    each_row_with_factor<T>(e->rows, r, [&](ptrdiff_t i, const RowFactor<T>& factor) CELOSS_LAMBDA_INLINE {
+        const T* from = e->at + i * e->row_stride;
+        T* to = g->at + i * g->row_stride;
+        if (minus) scaled_row<T, true>(from, to, e->classes, factor, minus[i]);
+        else scaled_row<T, false>(from, to, e->classes, factor, 0.0);
+    });
     if (targets) put_or_clear(g, targets, r->at_target);
 }
 

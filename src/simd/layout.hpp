@@ -58,22 +58,23 @@ template <class T> void work_in_place(const Layout& a, ptrdiff_t outer, ptrdiff_
     tile->row_stride = a.inner_stride / (ptrdiff_t)sizeof(T);
 }
 
-// What comes next: the rows from (outer, inner) on of x, and of the result g where that is another array. Nothing where rows do not
-// follow one another without a gap.
-inline Ahead ahead_of(const Layout& x, const Layout& g, ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t rows, ptrdiff_t classes) {
-    const ptrdiff_t row = classes * item_size(x.storage);
-    if (rows <= 0 || !is_class_after_class(x) || x.inner_stride != row) return {nullptr, nullptr, 0};
-    const bool fetch_g = g.at && g.at != x.at && is_class_after_class(g) && g.inner_stride == row;
-    return {matrix_at(x, outer, inner, 0).at, fetch_g ? matrix_at(g, outer, inner, 0).at : nullptr, rows * row};
+// What comes next: `count` numbers of each array from (outer, inner) and a class on. Of x nothing, and so of none, where they do not
+// follow one another without a gap; `row`: the bytes from one row to the next, where that has to be so of rows.
+inline Ahead ahead_at(const Layout& x, const Layout& v, const Layout& g, const Layout& h, ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t first_class, ptrdiff_t count, ptrdiff_t row) {
+    const auto at = [=](const Layout& a) {
+        const bool follows = a.at && is_class_after_class(a) && (row == 0 || a.inner_stride == row);
+        return follows ? matrix_at(a, outer, inner, first_class).at : nullptr;
+    };
+    if (count <= 0 || !at(x)) return {nullptr, nullptr, nullptr, nullptr, 0};
+    return {at(x), v.storage == x.storage ? at(v) : nullptr, g.at != x.at ? at(g) : nullptr, h.at != x.at ? at(h) : nullptr,
+            count * item_size(x.storage)};
 }
-
+inline Ahead ahead_of(const Layout& x, const Layout& v, const Layout& g, const Layout& h, ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t rows, ptrdiff_t classes) {
+    return ahead_at(x, v, g, h, outer, inner, 0, rows * classes, classes * item_size(x.storage));
+}
 // The same of a row: its classes from one on.
-inline Ahead ahead_in_row(const Layout& x, const Layout& g, ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t first,
-                          ptrdiff_t classes) {
-    if (classes <= 0 || !is_class_after_class(x)) return {nullptr, nullptr, 0};
-    const bool fetch_g = g.at && g.at != x.at && is_class_after_class(g);
-    return {matrix_at(x, outer, inner, first).at, fetch_g ? matrix_at(g, outer, inner, first).at : nullptr,
-            classes * item_size(x.storage)};
+inline Ahead ahead_in_row(const Layout& x, const Layout& v, const Layout& g, const Layout& h, ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t first, ptrdiff_t classes) {
+    return ahead_at(x, v, g, h, outer, inner, first, classes, 0);
 }
 
 // Where some rows, or a piece of one, are worked on.
@@ -81,9 +82,15 @@ template <class T> struct Workplace {
     Tile<T> x;          // logits
     Tile<T> q;          // probabilities, or room for them
     Tile<T> g;          // the result, where it is computed; at is null: none is wanted
+    Tile<T> e;          // exponentials, if not in place of the result
+    Tile<T> v;          // a vector to be multiplied with the Hessian; at is null: none
+    Tile<T> h;          // the Hessian's diagonal; at is null: not wanted
     Tile<double> wide;  // room for exponentials in float64
     Ahead ahead;        // what is worked on next
     ptrdiff_t first_class;
+    bool stream;      // the second result is written past the cache
+    bool whole_rows;  // and no piece of one,
+    double ratio;     // whose exponentials are the row's times this
 };
 
 inline void clear_rows(const Matrix& m, ptrdiff_t rows, ptrdiff_t classes) {

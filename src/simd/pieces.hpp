@@ -14,8 +14,9 @@ namespace {
 template <class T>
 constexpr PerRow Rows<T>::* numbers_of_piece[] = {&Rows<T>::others,      &Rows<T>::e_left_out, &Rows<T>::mass,
                                                   &Rows<T>::gap,         &Rows<T>::inverse,    &Rows<T>::minus_log,
-                                                  &Rows<T>::coefficient, &Rows<T>::subtracted};
-enum { OTHERS = 0, E_LEFT_OUT = 1, MASS = 2, GAP = 3, NUMBERS_OF_PIECE = 8 };
+                                                  &Rows<T>::coefficient, &Rows<T>::subtracted, &Rows<T>::moment,
+                                                  &Rows<T>::mean,        &Rows<T>::bend};
+enum { OTHERS = 0, E_LEFT_OUT = 1, MASS = 2, GAP = 3, MOMENT = 8, NUMBERS_OF_PIECE = 11 };
 
 struct Piece {
     double maximum;       // -inf: nothing of it counts
@@ -104,7 +105,7 @@ template <class T> void scale_coefficient(const Ratio& ratio, Rows<T>* r) {
 template <class T> void merge_sums(const Piece* piece, const Ratio* ratio, ptrdiff_t pieces, ptrdiff_t first, Rows<T>* r) {
     constexpr bool exact = sizeof(T) == 8;
     const double maximum = (double)r->maximum[0];
-    Exact others = {0, 0}, mass = {0, 0}, gap = {0, 0};
+    Exact others = {0, 0}, moment = {0, 0}, mass = {0, 0}, gap = {0, 0};
     r->loss[0] = -__builtin_inf();
     for (ptrdiff_t p = 0; p < pieces; ++p) {
         const Piece& each = piece[p];
@@ -118,6 +119,7 @@ template <class T> void merge_sums(const Piece* piece, const Ratio* ratio, ptrdi
         const Exact scale = {__builtin_ldexp(ratio[p].ratio.high, ratio[p].power),
                              __builtin_ldexp(ratio[p].ratio.low, ratio[p].power)};
         others.add(product_of(e, scale));
+        moment.add(product_of(number_of(each, MOMENT, exact), scale));
         const double below = maximum - each.maximum, seen = below - maximum;
         const Exact distance = {below, (maximum - (below - seen)) + (-each.maximum - seen)};
         const Exact share = number_of(each, MASS, exact);
@@ -125,11 +127,11 @@ template <class T> void merge_sums(const Piece* piece, const Ratio* ratio, ptrdi
     }
     if (maximum == -__builtin_inf()) others = {__builtin_nan(""), 0};
     if (piece->without_argmax) r->x_left_out[0] = r->maximum[0];
-    const Exact sums[] = {others, {0, 0}, mass, gap};
-    for (int k = OTHERS; k <= GAP; ++k) {
-        (r->*numbers_of_piece<T>[k]).high[0] = sums[k].high;
-        (r->*numbers_of_piece<T>[k]).low[0] = sums[k].low;
-    }
+    const auto put = [r](int k, Exact sum) {
+        (r->*numbers_of_piece<T>[k]).high[0] = sum.high;
+        (r->*numbers_of_piece<T>[k]).low[0] = sum.low;
+    };
+    put(OTHERS, others), put(MASS, mass), put(GAP, gap), put(MOMENT, moment);
 }
 
 }  // namespace

@@ -181,9 +181,9 @@ template <class T> struct Factor {
 
 // Cross-entropy without weights, where what the two labels weigh sums to 1. With c the share of the label that the
 // score speaks against, and r = 1 - c:
-//     loss = l + c |z|        dloss/dz = sign(z) (c u - r t)
+//     loss = l + c |z|        dloss/dz = sign(z) (c u - r t)        d2loss/dz2 = t u
 // For a label of 0 or 1 one of the two products is 0.
-template <class T, bool GRAD, bool UPSTREAM> double unweighted_cross_entropy(ScoreBlock<T>* b) {
+template <class T, bool GRAD, bool HESS, bool UPSTREAM> double unweighted_cross_entropy(ScoreBlock<T>* b) {
     typedef typename VectorOf<T>::V V;
     const RowScale<V> scale = row_scale<V, T>(V{});
     const double scaled = b->factor * (double)Score<T>::per_unit;
@@ -199,12 +199,19 @@ template <class T, bool GRAD, bool UPSTREAM> double unweighted_cross_entropy(Sco
         const Parts<V> l = score.log1p();
         const V base = select(c == 0, V{}, far) * c;
         V loss = plus_log<T>(base, fma(far, c, -base), l);
-        if (GRAD) {
-            const V r = select(positive, y, no);
+        if (GRAD || HESS) {
             const Parts<V> t = score.less_likely(), u = Score<T>::likelier(t);
-            const V g = fma(c, u.high, -(r * t.high)), g_low = fma(c, u.low, -(r * t.low));
             const Factor<T> factor = UPSTREAM ? Factor<T>(scaled, b->upstream + i, count) : common;
-            store_count(b->result + i, count, factor.times(select(positive, g, -g), select(positive, g_low, -g_low)));
+            if (GRAD) {
+                const V r = select(positive, y, no);
+                const V g = fma(c, u.high, -(r * t.high)), g_low = fma(c, u.low, -(r * t.low));
+                store_count(b->result + i, count, factor.times(select(positive, g, -g), select(positive, g_low, -g_low)));
+            }
+            if (HESS) {
+                const V likelier = u.high * Score<T>::per_unit, product = t.high * likelier;
+                const V product_low = fma(t.high, likelier, -product) + fma(t.high, u.low * Score<T>::per_unit, t.low * likelier);
+                store_count(b->hess + i, count, factor.times(product, product_low));
+            }
         }
         if (b->loss) store_count(b->loss + i, count, loss);
         if (count < lanes_of<T>()) loss = select(first_lanes<T>(count), loss, V{});
@@ -234,9 +241,9 @@ template <bool SQUARES> CELOSS_INLINE NumberScore<float> score_for_powers(F64 z,
 constexpr int BINARY_FOCAL = -1;
 
 // Loss and gradient but for what a weight of 0 leaves out.
-template <class T, int LOSS, bool GRAD>
+template <class T, int LOSS, bool GRAD, bool HESS>
 CELOSS_INLINE void loss_of_numbers(const NumberScore<T>& s, const ScoreBlock<T>* b, Number<T> weight, const double* pos,
-                                   const double* upstream, F64* loss, F64* grad) {
+                                   const double* upstream, F64* loss, F64* grad, F64* hess) {
     typedef Number<T> N;
     const M64 positive = s.z > 0;
     const N y = number<T>(s.y);
@@ -250,26 +257,32 @@ CELOSS_INLINE void loss_of_numbers(const NumberScore<T>& s, const ScoreBlock<T>*
     N up = number<T>(splat(b->factor));
     if (upstream) up = up * number<T>(load(upstream));
     if (LOSS == BINARY_CROSS_ENTROPY || LOSS == BINARY_FOCAL) {
-        // l_n = w [pw y' softplus(-z) + (1 - y') softplus(z)], where 0 * inf counts 0;  dl_n/dz = w [(1 - y') p - pw y'
-        // (1 - p)]
+        // l_n = w [pw y' softplus(-z) + (1 - y') softplus(z)], where 0 * inf counts 0;
+        // dl_n/dz = w [(1 - y') p - pw y' (1 - p)];  d2l_n/dz2 = w [(1 - y') + pw y'] p (1 - p)
         const N a1 = weight * (pos ? yes * number<T>(load(pos)) : yes), a0 = weight * no;
         const N against = select(positive, a0, a1);
         const N plain = sum_of((a0 + a1) * s.l, weighted(against, number<T>(absolute(s.z))));
-        const N slope = a0 * p - a1 * miss;
+        const N slope = a0 * p - a1 * miss, curvature = (a0 + a1) * (p * miss);
         if (LOSS == BINARY_CROSS_ENTROPY) {
             *loss = rounded(plain);
             if (GRAD) *grad = rounded(slope * up);
+            if (HESS) *hess = rounded(curvature * up);
             return;
         }
         // With p_t = p y + (1 - p) (1 - y) and f = (1 - p_t)^gamma:
-        // f l_n;  f [dl_n/dz + gamma l_n p (1 - p) (1 - 2 y) / (1 - p_t)]
+        // f l_n;  f [dl_n/dz + gamma l_n s];  f [d2l_n/dz2 + gamma (2 s dl_n/dz + l_n (s (1 - 2 p) + (gamma - 1) s^2))]
+        // where s = p (1 - p) (1 - 2 y) / (1 - p_t), so that ds/dz = s (1 - 2 p) - s^2.
         const N others = p * no + miss * yes, power = power_of_miss(others, p * yes + miss * no, splat(b->focal_gamma));
         *loss = rounded(weighted(power, plain));
-        if (!GRAD) return;
+        if (!GRAD && !HESS) return;
         const N scale = number<T>(F64{} + 0x1p+64);  // an inverse of what is subnormal would be infinite
+        const N gamma = number<T>(splat(b->focal_gamma)), sign = no - yes;
         const N share = select(top_of(others) == 0.0, N{}, p * miss * scale * inverse_of(others * scale));
-        const N steeper = number<T>(splat(b->focal_gamma)) * (no - yes) * weighted(share, plain);
-        *grad = rounded(power * (slope + steeper) * up);
+        if (GRAD) *grad = rounded(power * (slope + gamma * sign * weighted(share, plain)) * up);
+        if (HESS) {
+            const N s = sign * share, bend = s * (miss - p) + (gamma - number<T>(F64{} + 1.0)) * s * s;
+            *hess = rounded(power * (curvature + gamma * (s * (slope + slope) + weighted(bend, plain))) * up);
+        }
     } else if (LOSS == BINARY_BRIER) {
         // l_n = w (p - y)^2;  dl_n/dz = 2 w (p - y) p (1 - p), with p - y = p (1 - y) - y (1 - p)
         const N error = p * no - yes * miss;
@@ -281,12 +294,12 @@ CELOSS_INLINE void loss_of_numbers(const NumberScore<T>& s, const ScoreBlock<T>*
     }
 }
 
-template <class T, int LOSS, bool GRAD>
+template <class T, int LOSS, bool GRAD, bool HESS>
 CELOSS_INLINE void weighted_loss(const NumberScore<T>& s, const ScoreBlock<T>* b, const double* w, const double* pos,
-                                 const double* upstream, F64* loss, F64* grad, M64* bad) {
+                                 const double* upstream, F64* loss, F64* grad, F64* hess, M64* bad) {
     const F64 weight = w ? load(w) : F64{} + 1.0;
     const M64 outside = (s.y < 0) | (s.y > 1);
-    loss_of_numbers<T, LOSS, GRAD>(s, b, number<T>(weight), pos, upstream, loss, grad);
+    loss_of_numbers<T, LOSS, GRAD, HESS>(s, b, number<T>(weight), pos, upstream, loss, grad, hess);
     if (pos) *bad |= ~((load(pos) >= 0) & (load(pos) < __builtin_inf()));
     if (w) {
         const M64 left_out = weight == 0.0;
@@ -294,10 +307,11 @@ CELOSS_INLINE void weighted_loss(const NumberScore<T>& s, const ScoreBlock<T>* b
         *bad |= ~left_out & outside;
         *loss = select(left_out, F64{}, *loss);
         if (GRAD) *grad = select(left_out, F64{}, *grad);
+        if (HESS) *hess = select(left_out, F64{}, *hess);
     } else *bad |= outside;
 }
 
-template <class T, int LOSS, bool GRAD> double weighted_binary(ScoreBlock<T>* b) {
+template <class T, int LOSS, bool GRAD, bool HESS = false> double weighted_binary(ScoreBlock<T>* b) {
     typedef typename VectorOf<T>::V V;
     constexpr int W = lanes_of<T>(), half = lanes_of<double>();
     const RowScale<V> scale = row_scale<V, T>(V{});
@@ -320,34 +334,39 @@ template <class T, int LOSS, bool GRAD> double weighted_binary(ScoreBlock<T>* b)
         Parts<V> l{}, t{}, u{};
         constexpr bool for_powers = LOSS == BINARY_BRIER || LOSS == BINARY_FOCAL;
         if (LOSS == BINARY_CROSS_ENTROPY || (LOSS == BINARY_FOCAL && sizeof(T) == 8)) l = score.log1p();
-        if ((for_powers && sizeof(T) == 8) || (LOSS == BINARY_CROSS_ENTROPY && GRAD)) {
+        if ((for_powers && sizeof(T) == 8) || (LOSS == BINARY_CROSS_ENTROPY && (GRAD || HESS))) {
             t = score.less_likely();
             u = Score<T>::likelier(t);
         }
         constexpr double per_unit = (double)Score<T>::per_unit;
-        F64 loss[2]{}, grad[2]{};
-        V loss_here, grad_here;
+        F64 loss[2]{}, grad[2]{}, hess[2]{};
+        V loss_here, grad_here, hess_here;
         if constexpr (sizeof(T) == 4) {
             auto half_of = [&](auto widen) CELOSS_LAMBDA_INLINE -> NumberScore<T> {
                 auto sum = [&](Parts<V> parts) CELOSS_LAMBDA_INLINE { return (widen(parts.high) + widen(parts.low)) * per_unit; };
                 if (for_powers) return score_for_powers<LOSS == BINARY_BRIER>(widen(z), widen(y));
                 return {widen(z), widen(y), sum(l), sum(t), sum(u)};
             };
-            weighted_loss<T, LOSS, GRAD>(half_of([](F32 v) CELOSS_LAMBDA_INLINE { return widen_low(v); }), b, w, pos, up, loss,
-                                         grad, &bad);
-            weighted_loss<T, LOSS, GRAD>(half_of([](F32 v) CELOSS_LAMBDA_INLINE { return widen_high(v); }), b, w ? w + half : w,
-                                         pos ? pos + half : pos, up ? up + half : up, loss + 1, grad + 1, &bad);
+            weighted_loss<T, LOSS, GRAD, HESS>(half_of([](F32 v) CELOSS_LAMBDA_INLINE { return widen_low(v); }), b, w, pos, up,
+                                               loss, grad, hess, &bad);
+            weighted_loss<T, LOSS, GRAD, HESS>(half_of([](F32 v) CELOSS_LAMBDA_INLINE { return widen_high(v); }), b,
+                                               w ? w + half : w, pos ? pos + half : pos, up ? up + half : up, loss + 1, grad + 1,
+                                               hess + 1, &bad);
             loss_here = narrow(loss[0], loss[1]);
             grad_here = narrow(grad[0], grad[1]);
+            hess_here = narrow(hess[0], hess[1]);
         } else {
             auto number_of = [&](Parts<V> parts)
                                  CELOSS_LAMBDA_INLINE { return HighLow(parts.high * per_unit, parts.low * per_unit); };
-            weighted_loss<T, LOSS, GRAD>({z, y, number_of(l), number_of(t), number_of(u)}, b, w, pos, up, loss, grad, &bad);
+            weighted_loss<T, LOSS, GRAD, HESS>({z, y, number_of(l), number_of(t), number_of(u)}, b, w, pos, up, loss, grad, hess,
+                                               &bad);
             loss_here = loss[0];
             grad_here = grad[0];
+            hess_here = hess[0];
         }
         if (b->loss) store_count(b->loss + i, count, loss_here);
         if (GRAD) store_count(b->result + i, count, grad_here);
+        if (HESS) store_count(b->hess + i, count, hess_here);
         if (count < W) {
             loss[0] = select(first_lanes<double>(count), loss[0], F64{});
             loss[1] = select(first_lanes<double>(count - half), loss[1], F64{});
@@ -359,24 +378,27 @@ template <class T, int LOSS, bool GRAD> double weighted_binary(ScoreBlock<T>* b)
     return sum.total();
 }
 
+template <class T, int LOSS> double weighted_cross_entropy(ScoreBlock<T>* b, bool grad, bool hess) {
+    if (grad) return hess ? weighted_binary<T, LOSS, true, true>(b) : weighted_binary<T, LOSS, true, false>(b);
+    return hess ? weighted_binary<T, LOSS, false, true>(b) : weighted_binary<T, LOSS, false, false>(b);
+}
+
 // ---- of any kind ----------------------------------------------------------------------------------------------------
 
 template <class T> double scores(ScoreBlock<T>* b) {
-    const bool grad = b->result != nullptr;
+    const bool grad = b->result != nullptr, hess = b->hess != nullptr, upstream = b->upstream != nullptr;
     switch (b->operation) {
     case SIGMOID: sigmoid(b->n, b->z, b->result); return 0;
     case LOG_SIGMOID: log_sigmoid(b->n, b->z, b->result); return 0;
     case BINARY_BRIER: return grad ? weighted_binary<T, BINARY_BRIER, true>(b) : weighted_binary<T, BINARY_BRIER, false>(b);
     case BINARY_ZERO_ONE: return weighted_binary<T, BINARY_ZERO_ONE, false>(b);
-    default:
-        if (b->focal_gamma > 0)
-            return grad ? weighted_binary<T, BINARY_FOCAL, true>(b) : weighted_binary<T, BINARY_FOCAL, false>(b);
-        if (b->weight || b->pos_weight || b->keep != 1.0)
-            return grad ? weighted_binary<T, BINARY_CROSS_ENTROPY, true>(b) : weighted_binary<T, BINARY_CROSS_ENTROPY, false>(b);
-        return !grad         ? unweighted_cross_entropy<T, false, false>(b)
-               : b->upstream ? unweighted_cross_entropy<T, true, true>(b)
-                             : unweighted_cross_entropy<T, true, false>(b);
     }
+    if (b->focal_gamma > 0) return weighted_cross_entropy<T, BINARY_FOCAL>(b, grad, hess);
+    if (b->weight || b->pos_weight || b->keep != 1.0) return weighted_cross_entropy<T, BINARY_CROSS_ENTROPY>(b, grad, hess);
+    if (grad && hess) return upstream ? unweighted_cross_entropy<T, true, true, true>(b) : unweighted_cross_entropy<T, true, true, false>(b);
+    if (grad) return upstream ? unweighted_cross_entropy<T, true, false, true>(b) : unweighted_cross_entropy<T, true, false, false>(b);
+    if (hess) return unweighted_cross_entropy<T, false, true, true>(b);  // the product with a vector, which is upstream
+    return unweighted_cross_entropy<T, false, false, false>(b);
 }
 
 }  // namespace

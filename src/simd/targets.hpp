@@ -89,6 +89,14 @@ CELOSS_INLINE M64 ignored_rows(const int64_t* targets, ptrdiff_t i) {
     return target < 0;
 }
 
+// at_i at the place of row i, of rows as lanes.
+template <class T> void put(const Tile<T>* g, const PlacesOfClasses& places, const double* at) {
+    T value[CELOSS_ROOM_FOR_ROWS];
+    for (ptrdiff_t i = 0; i < g->rows; ++i) value[i] = (T)at[i];
+    T* const to = g->at;
+    for (ptrdiff_t i = 0; i < g->rows; ++i) to[places.of_row[i]] = value[i];
+}
+
 // at_i at class_i, or, of a row that has none (-1), at class 0: a row that is ignored, or is NaN throughout.
 template <class T> void put(const Tile<T>* g, const int64_t* class_of, const double* at) {
     typedef typename VectorOf<T>::Int Int;
@@ -105,10 +113,7 @@ template <class T> void put(const Tile<T>* g, const int64_t* class_of, const dou
                 store(lanes, select(class_or_0(wanted) == (Int)j, there, load(lanes)));
         }
     } else {
-        const PlacesOfClasses places(class_of, rows, class_stride);
-        T value[CELOSS_ROOM_FOR_ROWS];
-        for (ptrdiff_t i = 0; i < rows; ++i) value[i] = (T)at[i];
-        for (ptrdiff_t i = 0; i < rows; ++i) to[places.of_row[i]] = value[i];
+        put(g, PlacesOfClasses(class_of, rows, class_stride), at);
     }
 }
 

@@ -6,6 +6,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <type_traits>
 
 #if defined(__AVX512F__)
 #include <immintrin.h>
@@ -125,6 +126,43 @@ CELOSS_INLINE F64 gather(const double* base, M64 at) {
 
 // What was stored is read back from memory, not from the registers it came from: converting from memory saves shuffles.
 CELOSS_INLINE void keep_in_memory() { __asm__ volatile("" ::: "memory"); }
+
+// Past the cache, of what is not read soon: whole lines are then written without being read before. `to` is aligned. Where a machine
+// has no such store, as any other. `end_streams` comes before another thread looks.
+#if defined(__x86_64__)
+CELOSS_INLINE void stream(float* to, F32 v) {
+#if CELOSS_VECTOR_BYTES == 64
+    _mm512_stream_ps(to, (__m512)v);
+#elif CELOSS_VECTOR_BYTES == 32
+    _mm256_stream_ps(to, (__m256)v);
+#else
+    _mm_stream_ps(to, (__m128)v);
+#endif
+}
+CELOSS_INLINE void stream(double* to, F64 v) { stream((float*)to, (F32)v); }
+CELOSS_INLINE void end_streams() { _mm_sfence(); }
+#else
+template <class T, class V> CELOSS_INLINE void stream(T* to, V v) { store(to, v); }
+CELOSS_INLINE void end_streams() {}
+#endif
+
+// f(index, lanes, whether `to` + index may be streamed to) for the vectors of n numbers: what is before the first line of `to` (STREAM;
+// else nothing), line after line, and the rest.
+template <bool STREAM, class T, class F> CELOSS_INLINE void each_line(const T* to, ptrdiff_t n, F f) {
+    constexpr int W = lanes_of<T>(), LINE = STREAM ? 64 / (int)sizeof(T) : 4 * W;
+    ptrdiff_t i = 0;
+    const auto some = [&](ptrdiff_t end) CELOSS_LAMBDA_INLINE {
+        for (; i + W <= end; i += W) f(i, W, std::false_type());
+        if (i < end) f(i, (int)(end - i), std::false_type());
+        i = end;
+    };
+    if (STREAM) {
+        const ptrdiff_t before = (ptrdiff_t)((64 - (size_t)to % 64) % 64 / sizeof(T));
+        some(before < n ? before : n);
+    }
+    for (; i + LINE <= n; i += LINE) UNROLL_4 for (int k = 0; k < LINE; k += W) f(i + k, W, std::bool_constant<STREAM>());
+    some(n);
+}
 
 // A page ahead, where the hardware's own prefetching ends.
 constexpr ptrdiff_t PREFETCH_AHEAD = 4096;
