@@ -582,9 +582,10 @@ def _binary_labels(labels: Any, margins: Array, weights: Array | None) -> Array:
     if array.shape != margins.shape:
         raise ValueError(
             f"labels have shape {array.shape}, margins {margins.shape}; expected a label for each margin "
-            "(margins of several classes have shape (N, C))"
+            "(margins of C classes have shape (N, C): pass num_class)"
         )
-    _refuse_others((array >= 0) & (array <= 1), array, weights, "label", "is not in [0, 1], as binary labels are")
+    complaint = "is not in [0, 1], as labels beside margins of shape (N,) are (those of C classes are (N, C): pass num_class)"
+    _refuse_others((array >= 0) & (array <= 1), array, weights, "label", complaint)
     return array
 
 
