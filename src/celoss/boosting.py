@@ -492,12 +492,15 @@ class _Objective(_Adapter):
             self.options["target"] = target
 
     def _gradient_and_curvature(self, margins: Any, labels: Any, weights: Any) -> tuple[Array, Array]:
+        # LightGBM's margins are float64, and the results are rounded to float32 at the end alone, as by its own objectives: the
+        # models then agree to 1e-15. With margins rounded first 60 000 rows of 10 classes take 1.7 ms, not 3.4, and it is 3e-8.
         margins, target, options = self._arguments(margins, labels, weights)
         binary = margins.ndim == 1
         options["reduction"] = "sum"
         if self.options["curvature"] == "residual":
             with_grad = celoss.binary_cross_entropy_with_grad if binary else celoss.cross_entropy_with_grad
             _, grad = with_grad(margins, target, **options)
+            grad = grad.astype(np.float32, copy=False)
             hess = np.abs(grad)
         else:
             with_hess = celoss.binary_cross_entropy_with_grad_hess if binary else celoss.cross_entropy_with_grad_hess
@@ -505,8 +508,8 @@ class _Objective(_Adapter):
             if self.options["curvature"] == "library" and not binary:
                 classes = margins.shape[options["axis"]]
                 hess *= 2 if self.library == "xgboost" else classes / (classes - 1)
+            grad, hess = grad.astype(np.float32, copy=False), hess.astype(np.float32, copy=False)
         np.maximum(hess, _LEAST_CURVATURE, out=hess)
-        grad, hess = grad.astype(np.float32, copy=False), hess.astype(np.float32, copy=False)
         return (grad.T, hess.T) if options.get("axis") == 0 else (grad, hess)
 
 
