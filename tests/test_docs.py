@@ -15,12 +15,14 @@ from pathlib import Path
 import pytest
 
 import celoss
+from celoss import boosting
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 REPORTS = sorted((ROOT / "bench" / "results").glob("*/report.md"))
 CELL = re.compile(r"^```\{code-cell\} ipython3\n(?::[^\n]*\n|\n)*(.*?)^```$", re.MULTILINE | re.DOTALL)
 FUNCTIONS = [name for name in celoss.__all__ if name not in ("__version__", "reference")]
+BEHIND_DOORS = [f"boosting.{name}" for name in boosting.__all__]
 
 
 def python(*arguments, cwd, timeout=600):
@@ -54,7 +56,7 @@ def test_docs_build(tmp_path):
     assert "Traceback" not in tutorial
 
     api = (html / "api.html").read_text(encoding="utf-8")
-    assert set(FUNCTIONS) <= set(re.findall(r'id="celoss\.(\w+)"', api))
+    assert {*FUNCTIONS, *BEHIND_DOORS} <= set(re.findall(r'id="celoss\.([\w.]+)"', api))
 
     performance = (html / "performance.html").read_text(encoding="utf-8")
     pictures = re.findall(r'<img[^>]* src="([^"]+\.png)"', performance)
@@ -69,6 +71,8 @@ def test_how_to_runs(page, tmp_path):
     """Cell after cell, as in the build, including those that are not shown and assert what the text says."""
     cells = CELL.findall(page.read_text(encoding="utf-8"))
     assert len(cells) >= 3
+    for package in re.findall(r"^import (xgboost|lightgbm|matplotlib)\b", "\n".join(cells), re.MULTILINE):
+        pytest.importorskip(package)
     (tmp_path / "page.py").write_text("\n".join(cells), encoding="utf-8")
     python("-W", "error:::__main__", "page.py", cwd=tmp_path)
 
@@ -82,13 +86,18 @@ def test_how_to_fits_the_page(page):
 
 def test_every_public_name_is_in_the_api():
     text = (DOCS / "api.md").read_text(encoding="utf-8")
-    documented = re.findall(r"^\.\. auto(?:function|class|exception):: (\w+)$", text, re.MULTILINE)
-    assert sorted(documented) == sorted(FUNCTIONS)
-    summaries = re.findall(r"^   (\w+)$", text, re.MULTILINE)
-    assert sorted(summaries) == sorted(FUNCTIONS)
+    module, documented, summaries = "", [], []
+    for line in text.splitlines():
+        if found := re.match(r"\.\. currentmodule:: celoss(?:\.(\w+))?$", line):
+            module = f"{found[1]}." if found[1] else ""
+        elif found := re.match(r"\.\. auto(?:function|class|exception):: (\w+)$", line):
+            documented.append(module + found[1])
+        elif found := re.match(r"   (\w+)$", line):
+            summaries.append(module + found[1])
+    assert sorted(documented) == sorted(summaries) == sorted([*FUNCTIONS, *BEHIND_DOORS])
 
 
-@pytest.mark.parametrize("name", [*FUNCTIONS, "CrossEntropyLoss.backward", "CrossEntropyLoss.__call__"])
+@pytest.mark.parametrize("name", [*FUNCTIONS, *BEHIND_DOORS, "CrossEntropyLoss.backward", "CrossEntropyLoss.__call__"])
 def test_docstring_is_numpydoc(name):
     """Every section in its place, every parameter named, what is returned and raised.
 

@@ -45,6 +45,7 @@ ARGUMENTS = "src/celoss/_arguments.py"
 CONFIG = "src/celoss/_config.py"
 LOSSES = "src/celoss/losses.py"
 CRITERIA = "src/celoss/criteria.py"
+BOOSTING = "src/celoss/boosting.py"
 
 FAULTS = [
     # ---- the maximum -------------------------------------------------------------------------------------------------
@@ -1116,5 +1117,23 @@ FAULTS = [
         "criteria: backward multiplies into its buffer", CRITERIA,
         "np.multiply(self._grad, factor, dtype=np.float64).astype(self._grad.dtype, copy=False)",
         'np.multiply(self._grad, factor, out=self._grad, dtype=self._grad.dtype, casting="unsafe")', "test_criteria",
+    ),
+    Fault(
+        "boosting: margins by columns lose their weights", BOOSTING,
+        'return margins.T, target.T, {"axis": 0, **options}',
+        'return margins.T, target.T, {"axis": 0, **options, "sample_weight": None}',
+        "test_boosting::test_lightgbm_trains_as_with_its_own_objective",
+    ),
+    Fault(
+        "boosting: one library's curvature for both", BOOSTING,
+        'hess *= 2 if self.library == "xgboost" else classes / (classes - 1)', "hess *= 2", "test_boosting",
+    ),
+    Fault(
+        "boosting: a focal loss's curvature may be negative", BOOSTING,
+        "np.maximum(hess, _LEAST_CURVATURE, out=hess)", "pass", "test_boosting",
+    ),
+    Fault(
+        "boosting: the mean of a binary metric is that of the rows", BOOSTING,
+        'options["normalizer"] = np.sum(weights, dtype=np.float64)', "pass", "test_boosting",
     ),
 ]  # fmt: skip
