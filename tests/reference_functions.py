@@ -12,7 +12,9 @@ REDUCTIONS = ["mean", "sum", "none"]
 
 
 def losses(kind, gradient):
-    return [name for name, f in FUNCTIONS.items() if f.kind == kind and name.endswith("_with_grad") == gradient]
+    ending = "_with_grad" if gradient else ""
+    names = [name for name, f in FUNCTIONS.items() if f.kind == kind and name.endswith(ending)]
+    return names if gradient else [name for name in names if "_with_grad" not in name]
 
 
 ROW_LOSSES, BINARY_LOSSES = losses("rows", False), losses("scores", False)

@@ -481,6 +481,8 @@ def results(function, call, n_threads):
         loss = criterion(*call.arguments)
         return loss, criterion.backward(), criterion.backward(0.3)
     logits, *others = call.arguments
+    if function.endswith("_hessp"):
+        others.append(np.flip(logits, -1) if np.ndim(logits) else logits)
     if n_threads > 1 and "n_threads" in inspect.signature(getattr(celoss, function)).parameters:
         options["n_threads"] = n_threads
     if call.place is not None:

@@ -35,7 +35,10 @@ def test_every_option(name):
     assert set(function.options) == keywords(getattr(celoss, name))
     here, there = (inspect.signature(getattr(module, name)).parameters for module in (celoss, celoss.reference))
     assert [(p.name, p.kind, p.default) for p in here.values()] == [(p.name, p.kind, p.default) for p in there.values()]
-    assert function.gradient == (f"{name.removesuffix('_with_grad')}_with_grad" in FUNCTIONS)
+    loss = name.partition("_with_grad")[0].removesuffix("_hessp")
+    endings = ["_with_grad", "_with_grad_hess", "_hessp"]
+    derivatives = FUNCTIONS[loss].derivatives
+    assert [f"{loss}{ending}" in FUNCTIONS for ending in endings] == [derivatives > 0, derivatives > 1, derivatives > 1]
     criterion = getattr(celoss, f"{name.title().replace('_', '')}Loss", None)
     if criterion is not None:  # defaults too: its repr goes by the function's
         assert [*inspect.signature(criterion).parameters.values()] == [p for p in here.values() if p.kind is p.KEYWORD_ONLY]
@@ -43,6 +46,7 @@ def test_every_option(name):
 
 
 A = _checks.arrays(np.random.default_rng(0).standard_normal((20, 5)).astype(np.float32))
+PLACES = A._replace(out=np.empty_like(A.logits), hess_out=np.empty_like(A.logits))
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
@@ -50,14 +54,16 @@ def test_what_the_list_says_of_options(name):
     """What it calls refused is refused; everything else is in the examples, all of it at once."""
     function, call = FUNCTIONS[name], getattr(celoss, name)
     options = {option: entry.example(A) for option, entry in function.options.items() if option != "axis"}
+    vector = [A.vector] if function.kind.startswith("product") else []
     for option, entry in function.options.items():
         if entry.hard:
             with pytest.raises(ValueError, match=option):
-                call(A.logits, A.probabilities, **{option: options[option]})
+                call(A.logits, A.probabilities, *vector, **{option: options[option]})
         for other in entry.excludes:
             with pytest.raises(ValueError, match=option):
-                call(A.logits, A.indices if function.of_rows else A.labels, **{o: options[o] for o in (option, other)})
-    met = [set(example.options) for example in _checks.examples(name, A._replace(out=np.empty_like(A.logits)), singly=True)]
+                target = A.indices if function.of_rows else A.labels
+                call(A.logits, target, *vector, **{o: options[o] for o in (option, other)})
+    met = [set(example.options) for example in _checks.examples(name, PLACES, singly=True)]
     assert set.union(*met) == set(function.options)
     if not any(entry.excludes for entry in function.options.values()):
         assert set(function.options) in met
@@ -67,7 +73,7 @@ def test_options_that_exclude_one_another(monkeypatch):
     """Each is in a call that has all it goes with, and those for class indices are beside nothing else."""
     one = {name: Option(lambda a, name=name: name) for name in ("a", "b", "c")}
     options = {**one, "focus": Option(lambda a: 2.0, hard=True, excludes=("b",)), "up": Option(lambda a: 1.0, needs=("a",))}
-    monkeypatch.setitem(FUNCTIONS, "made_up", Function("made_up", "rows", options, gradient=True))
+    monkeypatch.setitem(FUNCTIONS, "made_up", Function("made_up", "rows", options))
     found = [(e.arguments[1] is A.indices, set(e.options)) for e in _checks.examples("made_up", A, singly=True)]
     alone = [set(), {"a"}, {"b"}, {"c"}]
     assert [names for hard, names in found if hard] == [*alone, {"focus"}, {"a", "up"}, {*"abc", "up"}, {*"ac", "up", "focus"}]

@@ -27,8 +27,9 @@ INTEGERS = [np.dtype(code) for code in "bBhHiIqQ"]
 
 ACTIVATIONS = [name for name, function in FUNCTIONS.items() if function.kind.startswith("activation")]
 BACK = [name for name, function in FUNCTIONS.items() if function.kind == "back of rows"]
-OF_ROWS = [name for name, function in FUNCTIONS.items() if function.kind == "rows"]
-OF_SCORES = [name for name, function in FUNCTIONS.items() if function.kind == "scores"]
+OF_ROWS = [name for name, function in FUNCTIONS.items() if function.kind.endswith("rows") and function.has_target]
+OF_SCORES = [name for name, function in FUNCTIONS.items() if function.kind.endswith("scores") and function.has_target]
+PRODUCTS = [name for name, function in FUNCTIONS.items() if function.kind.startswith("product")]
 
 
 # ---- arrays ----------------------------------------------------------------------------------------------------------
@@ -128,7 +129,7 @@ def one_hot(indices, classes, axis, kind):
 
 # The options that `calls` and `outs` make values for.
 DRAWN = {"axis", "keepdims", "ignore_index", "weight", "pos_weight", "sample_weight", "label_smoothing", "reduction",
-         "normalizer", "n_threads", "grad_output", "out"}  # fmt: skip
+         "normalizer", "n_threads", "grad_output", "out", "hess_out"}  # fmt: skip
 
 
 # ---- calls -----------------------------------------------------------------------------------------------------------
@@ -219,6 +220,8 @@ def calls(draw, name):
     for option in names.keys() - DRAWN:
         if x.ndim and draw(st.booleans()) and function.takes([*options, option], hard):
             options[option] = names[option].example(like(np.moveaxis(x, options.get("axis", -1), -1)))
+    if name in PRODUCTS:
+        return [x, target, draw(arrays(shape, draw(st.sampled_from([*FLOATS, *INTEGERS]))))], options
     return [x, target], options
 
 
@@ -269,11 +272,11 @@ def with_indices(name, args, options):
 
 def as_read(name, args):
     """The arguments as the kernels read them: what is for each score is float32 beside scores that are not float64."""
-    x, target = (np.asarray(a) for a in args) if name in OF_SCORES or name in BACK else (None, None)
+    x, target = (np.asarray(a) for a in args[:2]) if name in OF_SCORES or name in BACK else (None, None)
     if target is None or target.dtype.kind != "f" or x.dtype.kind in "biu" or x.dtype.itemsize == 8:
         return args
     with np.errstate(all="ignore"):
-        return x, target.astype(np.float32)
+        return x, target.astype(np.float32), *args[2:]
 
 
 def assert_close(got, expected, dtype, most, scale=0.0):
@@ -298,11 +301,12 @@ MOST = 24  # both sides round: celoss to 8 units where terms cancel, the referen
 
 
 def agree(name, args, options, results, expected):
-    """A loss, or a pair of loss and gradient, against those of the reference."""
+    """A loss, alone or with its derivatives, against those of the reference."""
     dtype = np.asarray(args[0]).dtype.newbyteorder("=")
     args = with_indices(name, args, options)
-    pair = isinstance(expected, tuple)
-    (loss, grad), (expected_loss, expected_grad) = (results, expected) if pair else ((results, None), (expected, None))
+    loss, *derivatives = results if isinstance(results, tuple) else (results,)
+    expected_loss, *expected_derivatives = expected if isinstance(expected, tuple) else (expected,)
+    assert len(derivatives) == len(expected_derivatives)
     assert isinstance(loss, float) == isinstance(expected_loss, float)
     precision = np.dtype(np.float64) if dtype.name == "float64" or dtype.kind in "biu" else np.dtype(np.float32)
     if isinstance(loss, np.ndarray):
@@ -319,7 +323,7 @@ def agree(name, args, options, results, expected):
         if any(np.any(np.asarray(options.get(option, 1.0)) < 0) for option in ("sample_weight", "weight")):
             absolute = {o: np.abs(options[o]) for o in ("sample_weight", "weight") if o in options}
             cancelled = np.fmax(denominator(name, args, options | absolute) / np.abs(divisor), 1.0) if is_mean else 1.0
-            each = getattr(celoss.reference, name.removesuffix("_with_grad"))(
+            each = getattr(celoss.reference, name.partition("_with_grad")[0])(
                 *args, **{o: v for o, v in options.items() if o not in ("grad_output", "normalizer")} | {"reduction": "none"}
             )
             if isinstance(loss, float):
@@ -327,7 +331,7 @@ def agree(name, args, options, results, expected):
     # Sums of many equal numbers drift: by less than a unit for each number of a block, on both sides.
     most = MOST + min(terms.size, 256) if isinstance(loss, float) else MOST
     assert_close(loss, expected_loss, precision, most, loss_terms)
-    if pair:
+    for grad, expected_grad in zip(derivatives[:1], expected_derivatives, strict=False):
         assert grad.dtype == expected_grad.dtype
         with np.errstate(all="ignore"):
             terms = terms * up
@@ -338,6 +342,35 @@ def agree(name, args, options, results, expected):
                     terms = 2 * terms * celoss.reference.softmax(np.asarray(args[0], np.float64), axis=axis)
             terms = np.fmax(np.abs(expected_grad.astype(np.float64)), terms) * cancelled
         assert_close(grad, expected_grad, dtype, MOST, terms)
+    for hess, expected_hess in zip(derivatives[1:], expected_derivatives[1:], strict=True):
+        assert hess.dtype == expected_hess.dtype
+        with np.errstate(all="ignore"):  # of a focal loss it is a difference, of terms like the gradient
+            focal = options.get("focal_gamma", 0) * (1 + options.get("focal_gamma", 0))
+            terms = (np.abs(expected_hess.astype(np.float64)) + focal * terms) * cancelled
+        assert_close(hess, expected_hess, dtype, MOST, terms)
+
+
+def agree_product(name, args, options, result, expected):
+    """A Hessian's product with a vector, in units of the terms that it is the difference of."""
+    assert result.dtype == expected.dtype
+    x, target, v = (np.asarray(a) for a in args)
+    x, v, axis = x.astype(np.float64), np.abs(v.astype(np.float64)), options.get("axis", -1)
+    gamma = options.pop("focal_gamma", 0)
+    with np.errstate(all="ignore"):
+        if name in OF_SCORES:
+            _, grad, hess = celoss.reference.binary_cross_entropy_with_grad_hess(x, target, **options)
+            terms = (1 + gamma) ** 2 * (np.abs(hess) + gamma * np.abs(grad)) * v
+        else:  # where all logits are alike, a row's mass is C^2 / (C - 1) times its Hessian
+            classes = x.shape[axis]
+            _, _, hess = celoss.reference.cross_entropy_with_grad_hess(np.zeros_like(x), target, **options)
+            mass = np.abs(hess) * classes**2 / (classes - 1) if classes > 1 else np.abs(hess)
+            p = celoss.reference.softmax(x, axis=axis)
+            terms = (1 + gamma) ** 2 * mass * (p * v).sum(axis=axis, keepdims=True)
+        # What an infinite number of the vector, or one that overflows, makes of a row is not said.
+        said = np.isfinite(terms) | np.isnan(p if name in OF_ROWS else x)
+    said &= np.isfinite(v).all(axis=axis, keepdims=True) if name in OF_ROWS else np.isfinite(v)
+    result, expected = (np.where(said, a.astype(np.float64), 0) for a in (result, expected))
+    assert_close(result, expected, np.asarray(args[0]).dtype.newbyteorder("="), MOST, np.where(said, terms, 0))
 
 
 def agree_back(name, args, options, result, expected):
@@ -393,13 +426,19 @@ def test_results_are_those_of_the_reference(name, data):
     expected = getattr(celoss.reference, name)(*as_read(name, args), **options)
     before = [a.copy() for a in args]
     given_out = {} if out is None else {"out": out}
+    if "hess_out" in FUNCTIONS[name].options:
+        hess_out = data.draw(outs(args[0]))
+        given_out |= {} if hess_out is None or hess_out is out else {"hess_out": hess_out}
     results = quietly(getattr(celoss, name), *args, **options, **given_out)
-    if out is not None:
-        assert (results[1] if isinstance(results, tuple) else results) is out
+    for place, option in enumerate(("out", "hess_out"), 1):
+        if option in given_out:
+            assert (results[place] if isinstance(results, tuple) else results) is given_out[option]
     for a, copy in zip(args, before, strict=True):
-        assert a is out or a.tobytes() == copy.tobytes(), "an input was written to"
+        assert any(a is place for place in given_out.values()) or a.tobytes() == copy.tobytes(), "an input was written to"
     if name in BACK:
         return agree_back(name, as_read(name, before), options, results, expected)
+    if name in PRODUCTS:
+        return agree_product(name, as_read(name, before), options, results, expected)
     if name not in ACTIVATIONS:
         return agree(name, before, options, results, expected)
     assert results.dtype == expected.dtype
@@ -456,7 +495,9 @@ BAD = {
     "n_threads": [0, -1, 1.5, "2", [1], Odd()],
     "grad_output": [*JUNK[1:], np.ones((5, 5, 5, 5, 5))],
     "out": [1.0, "abc", [0.0], Odd(), np.zeros((5, 5, 5, 5, 5)), np.zeros(3, "m8[s]"), np.ma.masked_array([1.0])],
+    "vector": [*JUNK, np.zeros((7, 7, 7)), 1.0],
 }  # fmt: skip
+BAD["hess_out"] = BAD["out"]
 BAD["x"] = BAD["logits"]
 DOCUMENTED = (TypeError, ValueError, IndexError, np.exceptions.AxisError)
 
@@ -479,7 +520,7 @@ def test_a_bad_argument_is_named(name, data):
 
 
 # What the reference takes as it comes, and celoss looks at.
-UNCHECKED = ("n_threads", "ignore_index", "out")
+UNCHECKED = ("n_threads", "ignore_index", "out", "hess_out")
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
@@ -512,5 +553,7 @@ def test_errors_are_those_of_the_reference(name, data):
     assert expected is not None, "the reference refuses it"
     if name in BACK:
         agree_back(name, args, options, results, expected)
+    elif name in PRODUCTS:
+        agree_product(name, as_read(name, args), options, results, expected)
     elif name not in ACTIVATIONS:
         agree(name, args, options, results, expected)

@@ -54,7 +54,7 @@ def memory(role, dtype, unaligned=False):
     Unaligned arrays have their own: they leave halves of numbers behind.
     """
     values = np.random.default_rng(0).standard_normal(4096)
-    return Guarded(MOST_BYTES, (3 * values if role in ("x", "out") else abs(values) % 1).astype(dtype))
+    return Guarded(MOST_BYTES, (3 * values if role in ("x", "vector", "out", "hess_out") else abs(values) % 1).astype(dtype))
 
 
 def calls(given):
@@ -92,12 +92,15 @@ def run_cases(dtype, cases, note, every=1):
             labels=place("bits", np.dtype(np.uint8)),
             class_weight=place_line("weight", classes, DTYPES["float32" if number % 2 else "float64"]),
             sample_weight=place_line("sample weight", rows, DTYPES["float32" if number % 2 else "float64"]),
+            vector=place("vector", q_dtype),
             out=place("out", dtype),
+            hess_out=place("hess_out", dtype),
         )
         given.indices[...] = np.arange(rows) % classes
         if layout == "unaligned":
             given.logits[...] = 0.5  # no number has been there yet
             given.probabilities[...] = 0.5
+            given.vector[...] = 0.5
         for turn, (what, call) in enumerate(calls(given)):
             if (turn + number) % every:
                 continue
@@ -311,7 +314,7 @@ def small_calls():
     calls = [
         functools.partial(example.results, celoss)
         for name in FUNCTIONS
-        for arguments in (half, given._replace(out=out))
+        for arguments in (half, given._replace(out=out, hess_out=np.empty_like(x)))
         for example in examples(name, arguments)
     ]
     calls += [

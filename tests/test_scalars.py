@@ -17,9 +17,9 @@ def call(module, name, dtype, **options):
     """One row, or one score."""
     function = FUNCTIONS[name]
     x = np.array([1, 2, 0] if function.of_rows else 2, dtype)
-    target = [np.array(1)] if function.is_loss else []  # a class, or a label
-    upstream = [x] if function.kind == "back of rows" else []
-    return getattr(module, name)(x, *target, *upstream, **options)
+    target = [np.array(1)] if function.has_target else []  # a class, or a label
+    as_many = [x] if function.kind == "back of rows" or function.kind.startswith("product") else []
+    return getattr(module, name)(x, *target, *as_many, **options)
 
 
 def is_scalar(result):

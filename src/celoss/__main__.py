@@ -66,7 +66,7 @@ def allowed_ulp(function: str, dtype: str) -> float:
     Its sums over a long row differ from those of celoss by up to 16 ulp. What is broken is off by far more.
     """
     if dtype != "float64":
-        return 2.0
+        return 32.0 if function == "cross_entropy_hessp" else 2.0  # 1e-6 of the terms that it is the difference of
     return 1000.0 if function == "brier_score_with_grad" else 64.0  # the terms of that gradient cancel, on both sides
 
 
@@ -93,9 +93,9 @@ def inputs() -> dict[str, tuple[Array, Array]]:
 
 
 def errors(found: tuple[Any, ...], expected: tuple[Any, ...], dtype: str, example: Example) -> Iterator[float]:
-    """Of a result, or a loss and a gradient. Where two terms cancel, in ulp of what they may be: twice the largest result."""
-    losses = [FUNCTIONS[example.function].is_loss, False]
-    for got, exact, is_loss in zip(found, expected, losses[: len(expected)], strict=True):
+    """Of a result, or a loss and its derivatives. Where two terms cancel, in ulp of what they may be: twice the largest result."""
+    for place, (got, exact) in enumerate(zip(found, expected, strict=True)):
+        is_loss = FUNCTIONS[example.function].is_loss and place == 0
         # The terms of a loss have one sign, but for the Brier score's squares of differences.
         cancels = example.cancels and not (is_loss and "brier" not in example.function)
         largest = np.abs(exact, where=np.isfinite(exact), out=np.zeros(np.shape(exact))).max(initial=0)

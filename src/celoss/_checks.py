@@ -19,7 +19,7 @@ Array = NDArray[Any]
 
 
 class Arrays(NamedTuple):
-    """What calls may be given. The classes are the last axis of the logits; `out` is None where results are new arrays."""
+    """What calls may be given. The classes are the last axis of the logits; without `out` and `hess_out` results are new arrays."""
 
     logits: Array
     indices: Array  # a class for each row
@@ -29,6 +29,7 @@ class Arrays(NamedTuple):
     sample_weight: Array  # one for each row
     vector: Array  # as many as logits, of either sign
     out: Array | None = None
+    hess_out: Array | None = None
 
 
 class Option(NamedTuple):
@@ -110,7 +111,7 @@ _TABLE = (
 )
 
 
-HESS_OUT = {"hess_out": Option(lambda a: None if a.out is None else np.empty_like(a.out))}
+HESS_OUT = {"hess_out": Option(lambda a: a.hess_out)}
 
 
 def _with(line: Function) -> Iterator[Function]:
@@ -163,8 +164,8 @@ def arrays(logits: Array, indices: Array | None = None) -> Arrays:
 def examples(name: str, arrays: Arrays, *, singly: bool = False) -> Iterator[Example]:
     """Calls with each form of target: without options, with as many as go together, and `singly` also with each alone.
 
-    `out` says where results go and not what they are: where the arrays have one, it is in every call whose result is of its
-    dtype; and so is `hess_out`.
+    `out` and `hess_out` say where results go and not what they are: where the arrays have one, it is in every call whose result
+    is of its dtype.
     """
     function = FUNCTIONS[name]
     forms: tuple[tuple[str, ...], ...] = ((),)
@@ -182,9 +183,10 @@ def examples(name: str, arrays: Arrays, *, singly: bool = False) -> Iterator[Exa
             fields = ("probabilities", "logits") if form == ("upstream",) else ("logits", *form)
             fields += ("vector",) if function.kind.startswith("product") else ()
             arguments = tuple(getattr(a, f) for f in fields)
-            if a.out is not None and a.out.dtype == arguments[0].dtype:
-                places = {"out": a.out, "hess_out": np.empty_like(a.out)}
-                given |= {option: place for option, place in places.items() if option in function.options}
+            for option in [option for option in OUT | HESS_OUT if option in function.options]:
+                place = getattr(a, option)
+                if place is not None and place.dtype == arguments[0].dtype:
+                    given[option] = place
             yield Example(name, ", ".join([name, *form, *given]), arguments, given, cancels)
 
 
@@ -266,9 +268,8 @@ def _choices(name: str, hard: bool, singly: bool) -> list[set[str]]:
 
 
 def _classes_first(a: Arrays) -> Arrays:
-    fields = ("logits", "probabilities", "labels", "vector")
-    out = None if a.out is None else np.moveaxis(a.out, -1, 0)
-    return a._replace(**{name: np.moveaxis(getattr(a, name), -1, 0) for name in fields}, out=out)
+    fields = ("logits", "probabilities", "labels", "vector", *(name for name in OUT | HESS_OUT if getattr(a, name) is not None))
+    return a._replace(**{name: np.moveaxis(getattr(a, name), -1, 0) for name in fields})
 
 
 # --- errors --------------------------------------------------------------------------------------------------------

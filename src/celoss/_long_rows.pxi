@@ -82,9 +82,11 @@ cdef void run_piece(const LongRows* job, Py_ssize_t block, Rows[real]* r) noexce
         ops.load_tile(&matrix, &at.x, False)
     if is_direct(c.g, memory):
         work_in_place(c.g, n // c.inner_rows, n % c.inner_rows, first, &at.g)
-    if not job.result and not job.stored:
-        at.g.at = NULL
     at.e = at.g
+    if not job.result and not job.stored:
+        at.g.at = at.e.at = NULL
+        if c.v.at != NULL:
+            at.e = tile_at(memory, 1, classes, False)
     at.stream = False
     if c.options.probabilities and is_direct(c.q, memory):
         work_in_place(c.q, n // c.inner_rows, n % c.inner_rows, first, &at.q)

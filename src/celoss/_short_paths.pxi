@@ -234,6 +234,7 @@ cdef object usual_loss_of_rows(int operation, object logits, object target, obje
      second) = options
     scores, labels = array_of(logits), array_of(target)
     class_weight, row_weight, upstream = array_of(weight), array_of(sample_weight), array_of(grad_output)
+    vector = array_of(second) if wanted == HESSIAN_PRODUCT else None
     if not is_plain_scores(scores) or labels is None:
         return None
     x, y = <cnp.ndarray>scores, <cnp.ndarray>labels
@@ -292,9 +293,9 @@ cdef object usual_loss_of_rows(int operation, object logits, object target, obje
         c.options.hessian = True
         set_plain_layout(&c.h, <cnp.ndarray>hess, c.classes)
     elif wanted == HESSIAN_PRODUCT:
-        if not is_plain_scores(second) or not same_shape(<cnp.ndarray>second, x):
+        if not is_plain_scores(vector) or not same_shape(<cnp.ndarray>vector, x):
             return None
-        set_plain_layout(&c.v, <cnp.ndarray>second, c.classes)
+        set_plain_layout(&c.v, <cnp.ndarray>vector, c.classes)
     if call.reduction == NONE and wanted != HESSIAN_PRODUCT:
         row_loss = result_like(x, ndim)
         c.row_loss = <char*>cnp.PyArray_DATA(<cnp.ndarray>row_loss)
@@ -413,6 +414,7 @@ cdef object usual_loss_of_scores(int operation, object logits, object target, ob
     reduce_by = reduction_named(reduction)
     scores, labels = array_of(logits), array_of(target)
     weights, positive, upstream = array_of(weight), array_of(pos_weight), array_of(grad_output)
+    vector = array_of(second) if wanted == HESSIAN_PRODUCT else None
     if (not is_plain_scores(scores) or labels is None or reduce_by < 0 or not is_normalizer(normalizer, &divisor)
             or not is_limit(n_threads, &limit) or not are_factors(label_smoothing, focal_gamma, &smoothing, &gamma)):
         return None
@@ -453,9 +455,9 @@ cdef object usual_loss_of_scores(int operation, object logits, object target, ob
             return None
         set_plain_operand(&s.hess, <cnp.ndarray>hess, plain_storage(z))
     elif wanted == HESSIAN_PRODUCT:
-        if not is_plain_scores(second) or not same_shape(<cnp.ndarray>second, z):
+        if not is_plain_scores(vector) or not same_shape(<cnp.ndarray>vector, z):
             return None
-        set_plain_operand(&s.upstream, <cnp.ndarray>second, plain_storage(<cnp.ndarray>second))
+        set_plain_operand(&s.upstream, <cnp.ndarray>vector, plain_storage(<cnp.ndarray>vector))
     if reduce_by == NONE and wanted != HESSIAN_PRODUCT:
         loss = result_like(z, cnp.PyArray_NDIM(z))
         s.loss = <char*>cnp.PyArray_DATA(<cnp.ndarray>loss)
