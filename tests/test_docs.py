@@ -71,7 +71,8 @@ def test_how_to_runs(page, tmp_path):
     """Cell after cell, as in the build, including those that are not shown and assert what the text says."""
     cells = CELL.findall(page.read_text(encoding="utf-8"))
     assert len(cells) >= 3
-    for package in re.findall(r"^import (xgboost|lightgbm|matplotlib)\b", "\n".join(cells), re.MULTILINE):
+    packages = r"^(?:import|from) (xgboost|lightgbm|matplotlib|scipy|sklearn|threadpoolctl)\b"
+    for package in re.findall(packages, "\n".join(cells), re.MULTILINE):
         pytest.importorskip(package)
     (tmp_path / "page.py").write_text("\n".join(cells), encoding="utf-8")
     python("-W", "error:::__main__", "page.py", cwd=tmp_path)

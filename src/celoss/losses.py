@@ -164,8 +164,7 @@ def cross_entropy_with_grad(
 
     Parameters
     ----------
-    logits, target, axis, weight, sample_weight, ignore_index, label_smoothing, focal_gamma, reduction,
-    normalizer, n_threads
+    logits, target, axis, weight, sample_weight, ignore_index, label_smoothing, focal_gamma, reduction, normalizer, n_threads
         As for `cross_entropy`.
     grad_output : float or array_like, optional
         Upstream gradient: multiplies the gradient. A number, or with ``reduction="none"`` also an array of the loss's
@@ -232,8 +231,7 @@ def cross_entropy_with_grad_hess(
 
     Parameters
     ----------
-    logits, target, axis, weight, sample_weight, ignore_index, label_smoothing, focal_gamma, reduction,
-    normalizer, n_threads
+    logits, target, axis, weight, sample_weight, ignore_index, label_smoothing, focal_gamma, reduction, normalizer, n_threads
         As for `cross_entropy`.
     grad_output : float or array_like, optional
         Upstream gradient: multiplies both derivatives. Otherwise as for `cross_entropy_with_grad`.
@@ -302,8 +300,7 @@ def cross_entropy_hessp(
 
     Parameters
     ----------
-    logits, target, axis, weight, sample_weight, ignore_index, label_smoothing, focal_gamma, reduction,
-    normalizer, n_threads
+    logits, target, axis, weight, sample_weight, ignore_index, label_smoothing, focal_gamma, reduction, normalizer, n_threads
         As for `cross_entropy`.
     vector : array_like
         A number for each logit: of the logits' shape, any real dtype.
