@@ -47,6 +47,20 @@ def test_diagonal(classes, dtype, level):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("classes", [3, 10, 97, 128, 300])
+def test_two_equal_maxima_beside_the_target(classes, dtype, level):
+    """Neither holds more than half; whatever the rounding of their share, neither is taken for all of the row."""
+    rng = np.random.default_rng(classes)
+    x = rng.uniform(-200, 100, (500, 1)) + np.zeros(classes)
+    x[:, 2:] -= rng.uniform(0, 60, (500, classes - 2))
+    x, t = rng.permuted(x, axis=1).astype(dtype), np.zeros(500, int)
+    t[:] = (x.argmax(axis=1) + rng.integers(1, classes, 500)) % classes
+    p, miss, _ = truth.softmax(x)
+    _, _, hess = celoss.cross_entropy_with_grad_hess(x, t, reduction="none")
+    truth.assert_ulp(hess, p * miss, ulp("hessian", x.dtype))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("classes", CLASSES)
 def test_product(classes, dtype, level):
     names, x, t, *_ = test_cross_entropy.case(classes, dtype)

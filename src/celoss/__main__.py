@@ -66,7 +66,9 @@ def allowed_ulp(function: str, dtype: str) -> float:
     Its sums over a long row differ from those of celoss by up to 16 ulp. What is broken is off by far more.
     """
     if dtype != "float64":
-        return 32.0 if function == "cross_entropy_hessp" else 2.0  # 1e-6 of the terms that it is the difference of
+        if function == "cross_entropy_hessp":  # 1e-6 of the terms that it is the difference of
+            return 32.0
+        return 3.0 if function.endswith("_hess") else 2.0
     return 1000.0 if function == "brier_score_with_grad" else 64.0  # the terms of that gradient cancel, on both sides
 
 

@@ -145,7 +145,7 @@ def _softplus(z: Floats) -> Floats:
 
 def _times(weight: Floats, loss: Floats) -> Floats:
     """weight · loss, where 0 · ∞ counts 0: a class of no weight costs nothing even if it is impossible."""
-    return np.where((weight == 0.0) & np.isposinf(loss), 0.0, weight * loss)
+    return np.where((weight == 0.0) & np.isinf(loss), 0.0, weight * loss)
 
 
 def _ratio(nll: Floats, miss: Floats) -> Floats:
@@ -209,7 +209,7 @@ def logsumexp(x: npt.ArrayLike, *, axis: Axis = -1, keepdims: bool = False) -> A
 def softmax_vjp(p: npt.ArrayLike, grad_output: npt.ArrayLike, *, axis: int = -1, out: Array | None = None) -> Array:
     """Back through softmax: p_k (g_k - Σ_c p_c g_c), with p its result and g the gradient with respect to it."""
     p, g = as_floating(p, "p"), as_many_as(grad_output, "grad_output", np.shape(p))
-    rows, upstream = class_axis_last(p, axis), class_axis_last(g, axis)
+    rows, upstream = (axes_as_one(a, as_axes(axis, p.ndim)) for a in (p, g))
     back = rows * (upstream - np.sum(rows * upstream, axis=-1, keepdims=True))
     return rounded(np.moveaxis(back, -1, axis), p, out)
 
@@ -218,7 +218,7 @@ def softmax_vjp(p: npt.ArrayLike, grad_output: npt.ArrayLike, *, axis: int = -1,
 def log_softmax_vjp(log_p: npt.ArrayLike, grad_output: npt.ArrayLike, *, axis: int = -1, out: Array | None = None) -> Array:
     """Back through log_softmax: g_k - exp(log p_k) Σ_c g_c."""
     log_p, g = as_floating(log_p, "log_p"), as_many_as(grad_output, "grad_output", np.shape(log_p))
-    rows, upstream = class_axis_last(log_p, axis), class_axis_last(g, axis)
+    rows, upstream = (axes_as_one(a, as_axes(axis, log_p.ndim)) for a in (log_p, g))
     back = upstream - np.exp(rows) * np.sum(upstream, axis=-1, keepdims=True)
     return rounded(np.moveaxis(back, -1, axis), log_p, out)
 

@@ -145,7 +145,7 @@ template <class T>
 CELOSS_INLINE bool log_vjp_of_row(const T* x, const T* q, T* g, ptrdiff_t classes, Number<T> scaled_sum, double sum, double low) {
 #if defined(__FMA__) || defined(__aarch64__)
     typedef typename VectorOf<T>::V V;
-    constexpr double unit = unit_in_row<T>();
+    constexpr double unit = (double)(1ull << (ExpConstants<T>::headroom / 2)) * (double)(1ull << (ExpConstants<T>::headroom / 2));
     constexpr double largest = sizeof(T) == 4 ? 1e25 : 1e200;
     constexpr T lowest = sizeof(T) == 4 ? -109 : -715;
     if (!(absolute(sum) > 1 / largest && absolute(sum) < largest)) return false;

@@ -80,12 +80,6 @@ template <class V, class T> CELOSS_INLINE RowScale<V> row_scale(V m) {
     return row;
 }
 
-// What the exponential of a row's maximum is, but for u.
-template <class T> constexpr double unit_in_row() {
-    constexpr double half = (double)(1ull << (ExpConstants<T>::headroom / 2));
-    return half * half;
-}
-
 // The exponential as a value and most of its rounding error. Valid: every x <= m, -inf, NaN. Accurate from x - m = -109
 // (float32), -752 (float64) on, with the error from -91, -715 on; below, 0 or close to it.
 // ulp: exp float32 0.895 at 0x1.206ce2p+2, 0x1.5p+3

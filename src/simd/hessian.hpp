@@ -32,14 +32,14 @@ template <class T> struct Diagonal {
     typedef typename VectorOf<T>::V V;
     RowFactor<T> mass;
     V share;   // (1 + b) / the sum of the exponentials
-    V half;    // of that sum
+    V most;    // of that sum, a bit more than half: one class alone can be above
     V others;  // 1 - p_k - b p_k of the class above it
 
     // M p_k, which is also the gradient, and what that is multiplied with.
     CELOSS_INLINE V product(V e) const { return mass.times(e); }
     template <bool WRONG> CELOSS_INLINE V slope(V e) const {
         const V plain = fma(-e, share, V{} + T(1));
-        return WRONG ? select(e > half, others, plain) : plain;
+        return WRONG ? select(e > most, others, plain) : plain;
     }
 };
 
@@ -54,12 +54,15 @@ struct Shares {
     }
 };
 
-// The sum of a row's exponentials up to `half`.
-template <class T> double sum_up_to(const T* e, ptrdiff_t classes, T half) {
+// Of the sum of a row; of two equal maxima neither is above.
+constexpr double MORE_THAN_HALF = 0.51;
+
+// The sum of a row's exponentials up to `most`.
+template <class T> double sum_up_to(const T* e, ptrdiff_t classes, T most) {
     F64 sum[SUM_VECTORS]{};
     each_wide_vector(classes, [&](int k, ptrdiff_t j, int count) CELOSS_LAMBDA_INLINE {
         const F64 v = load_wide(e + j, count);
-        sum[k] += select(v > (double)half, F64{}, v);
+        sum[k] += select(v > (double)most, F64{}, v);
     });
     return sum_of_lanes(sum);
 }
@@ -71,8 +74,8 @@ void diagonal_of_rows(const Tile<T>* e, const Tile<T>* g, const Tile<T>* h, cons
     each_row_with_factor<T>(e->rows, r, [&](ptrdiff_t i, const RowFactor<T>& mass) CELOSS_LAMBDA_INLINE {
         const T* from = e->at + i * e->row_stride;
         T *to = h->at + i * h->row_stride, *also_to = GRAD ? g->at + i * g->row_stride : nullptr;
-        const T half = (T)(0.5 / shares.p[i]);
-        Diagonal<T> row = {mass, splat<T>((T)((1.0 + shares.bend[i]) * shares.p[i])), splat<T>(half), V{}};
+        const T most = (T)(MORE_THAN_HALF / shares.p[i]);
+        Diagonal<T> row = {mass, splat<T>((T)((1.0 + shares.bend[i]) * shares.p[i])), splat<T>(most), V{}};
         const auto run = [&](auto wrong) CELOSS_LAMBDA_INLINE {
             const Diagonal<T> diagonal = row;
             each_line<STREAM>(to, e->classes, [&](ptrdiff_t j, int count, auto may_stream) CELOSS_LAMBDA_INLINE {
@@ -84,7 +87,7 @@ void diagonal_of_rows(const Tile<T>* e, const Tile<T>* g, const Tile<T>* h, cons
             });
         };
         if (!look || r->wrong[i] == 0) return run(std::false_type());
-        const double miss = sum_up_to(from, e->classes, half) * shares.p[i] + r->p_left_out[i];
+        const double miss = sum_up_to(from, e->classes, most) * shares.p[i] + r->p_left_out[i];
         row.others = splat<T>((T)(miss - shares.bend[i] * (1.0 - miss)));
         run(std::true_type());
     });
@@ -99,15 +102,15 @@ void diagonal_of_lanes(const Tile<T>* e, const Tile<T>* g, const Tile<T>* h, con
     for (ptrdiff_t i = 0; i < e->rows; i += W) {
         const T* from = e->at + i;
         T *to = h->at + i, *also_to = GRAD ? g->at + i : nullptr;
-        double share[W], half[W], others[W];
+        double share[W], most[W], others[W];
         F64 sum[W / WIDE]{}, any_wrong{};
         for (int k = 0; k < W; k += WIDE) {
             const F64 p = load(shares.p + i + k);
             store(share + k, (1.0 + load(shares.bend + i + k)) * p);
-            store(half + k, 0.5 / p);
+            store(most + k, MORE_THAN_HALF / p);
             any_wrong += load(r->wrong + i + k);
         }
-        Diagonal<T> rows = {RowFactor<T>(r, i), load_narrowed<T>(share), load_narrowed<T>(half), V{}};
+        Diagonal<T> rows = {RowFactor<T>(r, i), load_narrowed<T>(share), load_narrowed<T>(most), V{}};
         const auto ignored = r->targets ? load_targets<T>(r->targets + i) < 0 : typename VectorOf<T>::M{};
         const auto run = [&](auto wrong) CELOSS_LAMBDA_INLINE {
             const Diagonal<T> diagonal = rows;
@@ -123,7 +126,7 @@ void diagonal_of_lanes(const Tile<T>* e, const Tile<T>* g, const Tile<T>* h, con
             continue;
         }
         for (ptrdiff_t j = 0; j < e->classes; ++j) {
-            const V v = load(from + j * stride), rest = without(v, v > rows.half);
+            const V v = load(from + j * stride), rest = without(v, v > rows.most);
             if constexpr (sizeof(T) == 4) sum[0] += widen_low(rest), sum[1] += widen_high(rest);
             else sum[0] += rest;
         }
@@ -171,8 +174,8 @@ void gradient_and_hessian(const Tile<T>* e, const Tile<T>* g, const Tile<T>* h, 
 // ---- the product with a vector ------------------------------------------------------------------------------------------
 
 // Sums of e_j v_j. Some products are summed in T's own arithmetic before they go into float64 (or, for float64, where the sum's
-// rounding errors are kept): good to 1e-6 (1e-14) of the sum of their sizes. Exponentials are taken in units of 2^headroom, so that
-// they are about 1 at most.
+// rounding errors are kept): good to 1e-6 (1e-14) of the sum of their sizes. Where a float32 product is beyond its range the row is
+// summed again, in float64.
 constexpr int PRODUCTS = 4;
 
 template <class T, int VECTORS> CELOSS_INLINE void add_products(Sum<T, VECTORS>& sum, int k, typename VectorOf<T>::V products) {
@@ -184,40 +187,46 @@ template <class T, int VECTORS> CELOSS_INLINE void add_products(Sum<T, VECTORS>&
     }
 }
 
-// Classes as lanes: one row.
-template <class T> double products_of_row(const T* e, const T* v, ptrdiff_t classes, double* low) {
+// Classes as lanes: one row. `wide`: all of it in float64.
+template <class T> double products_of_row(const T* e, const T* v, ptrdiff_t classes, bool wide, double* low) {
     constexpr int W = lanes_of<T>(), VECTORS = SUM_LANES / W;
-    constexpr T unit = (T)(1 / unit_in_row<T>());
     Sum<T, SUM_VECTORS> sum;
     ptrdiff_t j = 0;
-    for (; j + PRODUCTS * SUM_LANES <= classes; j += PRODUCTS * SUM_LANES)
+    for (; !wide && j + PRODUCTS * SUM_LANES <= classes; j += PRODUCTS * SUM_LANES)
         UNROLL_8 for (int k = 0; k < VECTORS; ++k) {
             const T *from = e + j + k * W, *with = v + j + k * W;
-            auto products = load(from) * unit * load(with);
+            auto products = load(from) * load(with);
             UNROLL_4 for (int p = 1; p < PRODUCTS; ++p)
-                products = fma(load(from + p * SUM_LANES) * unit, load(with + p * SUM_LANES), products);
+                products = fma(load(from + p * SUM_LANES), load(with + p * SUM_LANES), products);
             add_products<T>(sum, k, products);
         }
     each_wide_vector(classes - j, [&](int k, ptrdiff_t i, int count) CELOSS_LAMBDA_INLINE {
-        sum.add(k, Number<T>(load_wide(e + j + i, count) * (double)unit * load_wide(v + j + i, count)));
+        sum.add(k, Number<T>(load_wide(e + j + i, count) * load_wide(v + j + i, count)));
     });
-    return sum.of_lanes(low);
+    const double total = sum.of_lanes(low);
+    return sizeof(T) == 8 || wide || total - total == 0 ? total : products_of_row(e, v, classes, true, low);
 }
 
 // Rows as lanes.
 template <class T> void products_of_lanes(const Tile<T>* e, const Tile<T>* v, ptrdiff_t i, Rows<T>* r) {
-    constexpr int VECTORS = sizeof(T) == 4 ? 2 : 1;
-    constexpr T unit = (T)(1 / unit_in_row<T>());
+    constexpr int VECTORS = sizeof(T) == 4 ? 2 : 1, WIDE = lanes_of<double>();
+    const ptrdiff_t classes = e->classes;
+    const auto at = [=](const Tile<T>* a, ptrdiff_t j) CELOSS_LAMBDA_INLINE { return a->at + j * a->class_stride + i; };
     Sum<T, VECTORS> sum;
-    const T *from = e->at + i, *with = v->at + i;
-    for (ptrdiff_t j = 0; j < e->classes;) {
-        auto products = load(from) * unit * load(with);
-        const ptrdiff_t end = j + PRODUCTS < e->classes ? j + PRODUCTS : e->classes;
-        for (from += e->class_stride, with += v->class_stride, ++j; j < end; ++j, from += e->class_stride, with += v->class_stride)
-            products = fma(load(from) * unit, load(with), products);
+    for (ptrdiff_t j = 0; j < classes; j += PRODUCTS) {
+        auto products = load(at(e, j)) * load(at(v, j));
+        for (ptrdiff_t p = j + 1; p < classes && p < j + PRODUCTS; ++p) products = fma(load(at(e, p)), load(at(v, p)), products);
         add_products<T>(sum, 0, products);
     }
-    for (int k = 0; k < VECTORS; ++k) store_number(r->moment, i + k * lanes_of<double>(), sum.of_vector(k));
+    for (int k = 0; k < VECTORS; ++k) {
+        Number<T> total = sum.of_vector(k);
+        if (sizeof(T) == 4 && any_lane(~(top_of(total) - top_of(total) == 0.0))) {
+            total = Number<T>{};
+            for (ptrdiff_t j = 0; j < classes; ++j)
+                total = total + Number<T>(load_wide(at(e, j) + k * WIDE, WIDE) * load_wide(at(v, j) + k * WIDE, WIDE));
+        }
+        store_number(r->moment, i + k * WIDE, total);
+    }
 }
 
 template <class T> void hessp_sums(const Tile<T>* e, const Tile<T>* v, Rows<T>* r) {
@@ -227,7 +236,7 @@ template <class T> void hessp_sums(const Tile<T>* e, const Tile<T>* v, Rows<T>* 
         for (ptrdiff_t i = 0; i < e->rows; ++i)
             if (!r->targets || r->targets[i] >= 0)
                 r->moment.high[i] =
-                    products_of_row(e->at + i * e->row_stride, v->at + i * v->row_stride, e->classes, r->moment.low + i);
+                    products_of_row(e->at + i * e->row_stride, v->at + i * v->row_stride, e->classes, false, r->moment.low + i);
     if (r->targets)
         for (ptrdiff_t i = 0; i < e->rows; ++i)
             r->v_target[i] = (double)v->at[i * v->row_stride + class_or_0(r->targets[i]) * v->class_stride];
@@ -238,7 +247,7 @@ template <class T> void hessp_rows(ptrdiff_t n, const RowOptions* o, Rows<T>* r)
     const bool target_left_out = r->targets && r->left_out == r->targets;
     for (ptrdiff_t i = 0; i < n; i += lanes_of<double>()) {
         const F64 inverse = load(r->inverse.high + i);
-        F64 mean = rounded(load_number<T>(r->moment, i)) * (inverse * unit_in_row<T>());
+        F64 mean = rounded(load_number<T>(r->moment, i)) * inverse;
         if (target_left_out) {
             const F64 p = top_of(probability_left_out(i, r)), miss = load(r->others.high + i) * inverse;
             const F64 v = load(r->v_target + i), above = v * miss - mean;
@@ -251,15 +260,15 @@ template <class T> void hessp_rows(ptrdiff_t n, const RowOptions* o, Rows<T>* r)
     }
 }
 
+// (M p_k is no result here, and does not become 0 below the smallest normal number: v_k may make one of it.)
 template <class T, bool STREAM> void products_into_rows(const Tile<T>* e, const Tile<T>* v, const Tile<T>* g, const Rows<T>* r) {
     typedef typename VectorOf<T>::V V;
     each_row_with_factor<T>(e->rows, r, [&](ptrdiff_t i, const RowFactor<T>& mass) CELOSS_LAMBDA_INLINE {
-        const RowFactor<T> factor = mass;
-        const V mean = splat<T>((T)r->mean.high[i]);
+        const V factor = mass.high, mean = splat<T>((T)r->mean.high[i]);
         const T *from = e->at + i * e->row_stride, *with = v->at + i * v->row_stride;
         T* to = g->at + i * g->row_stride;
         each_line<STREAM>(to, e->classes, [&](ptrdiff_t j, int count, auto may_stream) CELOSS_LAMBDA_INLINE {
-            const V result = factor.times(load_count(from + j, count)) * (load_count(with + j, count) - mean);
+            const V result = load_count(from + j, count) * factor * (load_count(with + j, count) - mean);
             if constexpr (decltype(may_stream)::value) stream(to + j, result);
             else store_count(to + j, count, result);
         });
@@ -269,13 +278,12 @@ template <class T, bool STREAM> void products_into_rows(const Tile<T>* e, const 
 
 template <class T> void products_into_lanes(const Tile<T>* e, const Tile<T>* v, const Tile<T>* g, const Rows<T>* r) {
     for (ptrdiff_t i = 0; i < e->rows; i += lanes_of<T>()) {
-        const RowFactor<T> factor(r, i);
-        const auto mean = load_narrowed<T>(r->mean.high + i);
+        const auto factor = RowFactor<T>(r, i).high, mean = load_narrowed<T>(r->mean.high + i);
         const auto ignored = r->targets ? load_targets<T>(r->targets + i) < 0 : typename VectorOf<T>::M{};
         const T *from = e->at + i, *with = v->at + i;
         T* to = g->at + i;
         for (ptrdiff_t j = 0; j < e->classes; ++j, from += e->class_stride, with += v->class_stride, to += g->class_stride)
-            store(to, without(factor.times(load(from)) * (load(with) - mean), ignored));
+            store(to, without(load(from) * factor * (load(with) - mean), ignored));
     }
 }
 
