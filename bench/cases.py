@@ -117,6 +117,11 @@ def make_labels(case: Case, seed: int = SEED) -> np.ndarray:
     return np.random.default_rng([seed, 1]).integers(0, 2, case.shape).astype(numpy_dtype(case.dtype))
 
 
+def make_vector(case: Case, seed: int = SEED) -> np.ndarray:
+    """Numbers of either sign, as many as logits: a gradient to carry back, a direction."""
+    return make_logits(case, sigma=1.0, seed=seed + 1)
+
+
 def make_probabilities(case: Case, seed: int = SEED) -> np.ndarray:
     """A distribution for each row, in the dtype of the logits: the softmax of others."""
     p = make_logits(case, seed=seed + 1)

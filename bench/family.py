@@ -1,10 +1,10 @@
 """The functions beside cross-entropy, and every way to get them that is compared: softmax and its relatives, sigmoid
 and its relatives, the ways back through softmax, binary cross-entropy with gradient, the Brier score with gradient.
 
-As in ``peers``: ``peer.make(x, target, n_threads=1)`` prepares what a user prepares once and returns a function without
+As in ``peers``: ``peer.make(*arrays, n_threads=1)`` prepares what a user prepares once and returns a function without
 arguments. Every call makes a fresh result. Only the peers whose name ends in ``out=`` write into an array that the
-caller keeps, and they are compared with one another only. Activations have no target; that of a way back is the upstream
-gradient, and its x what the activation returned.
+caller keeps, and they are compared with one another only. The arrays are those that the function takes: x alone for an
+activation, what it returned and the upstream gradient for a way back, scores and target for a loss.
 """
 
 from collections.abc import Callable
@@ -34,7 +34,7 @@ class Function:
     name: str
     shapes: tuple[Case, ...]
     peers: tuple[Peer, ...]
-    make_data: Callable[[Case], tuple[np.ndarray, np.ndarray | None]]
+    make_data: Callable[[Case], tuple[np.ndarray, ...]]
 
     def __str__(self) -> str:
         return self.name
@@ -43,7 +43,7 @@ class Function:
     def is_loss(self) -> bool:
         return FUNCTIONS_OF_CELOSS[self.name].is_loss
 
-    def data(self, case: Case) -> tuple[np.ndarray, np.ndarray | None]:
+    def data(self, case: Case) -> tuple[np.ndarray, ...]:
         return self.make_data(case)
 
     def runnable(self, kept: bool = False) -> dict[str, Peer]:
@@ -66,21 +66,20 @@ def _peers(**makers: Callable) -> tuple[Peer, ...]:
 def celoss(name: str, out: bool = False) -> Callable:
     """As a user calls it; threads as in ``peers.make_celoss``."""
 
-    def make(x, target, n_threads=1):
+    def make(*arrays, n_threads=1):
         import celoss
 
-        arguments = (x,) if target is None else (x, target)
-        return partial(getattr(celoss, name), *arguments, **({"out": np.zeros_like(x)} if out else {}))
+        return partial(getattr(celoss, name), *arrays, **({"out": np.zeros_like(arrays[0])} if out else {}))
 
     return make
 
 
 def numpy(call: Callable) -> Callable:
-    return lambda x, target, n_threads=1: partial(call, *((x,) if target is None else (x, target)))
+    return lambda *arrays, n_threads=1: partial(call, *arrays)
 
 
 def scipy(name: str, **options) -> Callable:
-    def make(x, target, n_threads=1):
+    def make(x, n_threads=1):
         import scipy.special
 
         return partial(getattr(scipy.special, name), x, **options)
@@ -89,14 +88,14 @@ def scipy(name: str, **options) -> Callable:
 
 
 def torch(call: Callable, out: bool = False) -> Callable:
-    """``call(torch, x)``, or with ``out`` ``call(torch, x, result)``, without a record for gradients."""
+    """``call(torch, *tensors)``, or with ``out`` ``call(torch, *tensors, result)``, without a record for gradients."""
 
-    def make(x, target, n_threads=1):
+    def make(*arrays, n_threads=1):
         import torch
 
         torch.set_num_threads(n_threads)
-        tensor = torch.from_numpy(x)
-        return partial(call, torch, tensor, *((torch.zeros_like(tensor),) if out else ()))
+        tensors = [torch.from_numpy(array) for array in arrays]
+        return partial(call, torch, *tensors, *((torch.zeros_like(tensors[0]),) if out else ()))
 
     return make
 
@@ -121,12 +120,12 @@ def torch_gradient(loss: Callable) -> Callable:
 def torch_back(scores: Callable, activation: Callable) -> Callable:
     """``activation(torch, scores(torch, x))`` returns x itself, once; every call goes back through the activation alone."""
 
-    def make(x, target, n_threads=1):
+    def make(x, upstream, n_threads=1):
         import torch
 
         torch.set_num_threads(n_threads)
         leaf = scores(torch, torch.from_numpy(x)).requires_grad_()
-        result, upstream = activation(torch, leaf), torch.from_numpy(target)
+        result, upstream = activation(torch, leaf), torch.from_numpy(upstream)
         return lambda: torch.autograd.grad(result, leaf, upstream, retain_graph=True)[0]
 
     return make
@@ -135,10 +134,10 @@ def torch_back(scores: Callable, activation: Callable) -> Callable:
 def jax(function: Callable, gradient: bool = False) -> Callable:
     """``function(jax, *arrays)`` compiled, with its gradient where that is wanted; threads as in ``peers.make_jax``."""
 
-    def make(x, target, n_threads=1):
+    def make(*arrays, n_threads=1):
         import jax
 
-        arrays = [jax.numpy.asarray(array) for array in (x, target) if array is not None]
+        arrays = [jax.numpy.asarray(array) for array in arrays]
         traced = partial(function, jax)
         compiled = jax.jit(jax.value_and_grad(traced) if gradient else traced)
         return lambda: jax.block_until_ready(compiled(*arrays))
@@ -293,7 +292,7 @@ def scores_and_labels(case: Case):
 
 
 def scores_alone(case: Case):
-    return cases.make_logits(case), None
+    return (cases.make_logits(case),)
 
 
 def result_and_upstream(name: str, case: Case):
@@ -301,7 +300,7 @@ def result_and_upstream(name: str, case: Case):
     import celoss
 
     activation = getattr(celoss, name.removesuffix("_vjp"))
-    return activation(cases.make_logits(case)), cases.make_logits(case, sigma=1.0, seed=cases.SEED + 1)
+    return activation(cases.make_logits(case)), cases.make_vector(case)
 
 
 KINDS = {

@@ -19,28 +19,28 @@ CHECKED = 1 << 20  # numbers
 
 @lru_cache(maxsize=1)  # the shapes come one after another
 def data_and_truth(function, case):
-    """(x, target, loss or None, the first rows of the result), from the functions in plain NumPy."""
+    """(arrays, loss or None, the first rows of the result), from the functions in plain NumPy."""
     from celoss import reference
 
-    x, target = function.data(case)
+    arrays = function.data(case)
+    x, *others = arrays
     step = max(1, CHECKED * len(x) // x.size)
     exact = getattr(reference, function.name)
     if not function.is_loss:
-        first = (part[:step].astype(np.float64) for part in (x, target) if part is not None)
-        return x, target, None, exact(*first)
+        return arrays, None, exact(*(array[:step].astype(np.float64) for array in arrays))
     loss, first = 0.0, None
     for start in range(0, len(x), step):
         part = slice(start, start + step)
-        block_loss, grad = exact(x[part].astype(np.float64), target[part], reduction="sum")
+        block_loss, grad = exact(x[part].astype(np.float64), others[0][part], reduction="sum")
         loss += block_loss
         first = grad if first is None else first
-    losses = case.size if target.shape == x.shape else case.rows
-    return x, target, loss / losses, first / losses
+    losses = others[0].size
+    return arrays, loss / losses, first / losses
 
 
 def assert_agrees(answer, function, case, tight):
     """Relative to the exact value, and to the largest of the result: enough that nobody is fast by being wrong."""
-    _, _, exact_loss, exact = data_and_truth(function, case)
+    _, exact_loss, exact = data_and_truth(function, case)
     *loss, result = family.as_numpy(answer)
     rtol = 1e-6 if tight else 1e-3
     if loss:
@@ -64,7 +64,7 @@ def assert_agrees(answer, function, case, tight):
 def test_family(benchmark, budget, n_threads, function, case, peer):
     if peer.missing:
         pytest.skip(peer.missing)
-    x, target, *_ = data_and_truth(function, case)
-    call = peer.make(x, target, n_threads=n_threads)
+    arrays, *_ = data_and_truth(function, case)
+    call = peer.make(*arrays, n_threads=n_threads)
     answer = timing.benchmarked(benchmark, budget, call, case.size, case=str(case), name=peer.name, kind=function.name)
     assert_agrees(answer, function, case, tight=peer.name.startswith("celoss"))
