@@ -15,6 +15,8 @@ from bench.ratios import Row, Run, into_out, with_grad
 CURVE, FLAT = {2: 5.0, 3: 5.0, 5: 3.0, 10: 2.0, 20: 1.5}, 1.25  # by classes, and for more of them
 # Probabilities are a second array as large as the logits: three streams through memory in place of two.
 OPTIONS = dict.fromkeys(("weight", "label_smoothing", "weight, label_smoothing", "ignore_index"), 1.1) | {"probabilities": 1.5}
+# Of the time of loss and gradient. The diagonal is a second result to write; a product has a second array to read.
+SECOND = {"with_grad_hess": 1.3, "hessp": 1.2}
 IGNORED_SHARE = 0.1  # of the rows, in the comparison of ignore_index with the plain call
 
 
@@ -91,6 +93,32 @@ def options(run: Run) -> Iterator[Row]:
             yield run.compare(f"{case}: {option} / plain", times, option, "plain", limit)
 
 
+def second(run: Run) -> Iterator[Row]:
+    """What second derivatives cost: each row on one thread and on all, every result in an array that the caller keeps."""
+    for loss, shapes, make in (
+        ("cross_entropy", cases.SECOND, cases.make),
+        ("binary_cross_entropy", cases.SECOND_SCORES, cases.make_scores),
+    ):
+        for case in shapes:
+            calls = derivatives(loss, *make(case), cases.make_vector(case))
+            for threads, n_threads in {"one thread": 1, run.threads: None}.items():
+                times = run.time({form: partial(call, n_threads=n_threads) for form, call in calls.items()})
+                for form, limit in SECOND.items():
+                    what = f"{case}, {threads}: {loss}_{form} / {loss}_with_grad"
+                    yield run.compare(what, times, form, "with_grad", limit)
+
+
+def derivatives(loss: str, logits: np.ndarray, target: np.ndarray, vector: np.ndarray) -> dict[str, Callable]:
+    import celoss
+
+    out, hess_out = np.zeros_like(logits), np.zeros_like(logits)
+    return {
+        "with_grad": partial(getattr(celoss, f"{loss}_with_grad"), logits, target, out=out),
+        "with_grad_hess": partial(getattr(celoss, f"{loss}_with_grad_hess"), logits, target, out=out, hess_out=hess_out),
+        "hessp": partial(getattr(celoss, f"{loss}_hessp"), logits, target, vector, out=out),
+    }
+
+
 def training_steps(batch: int, features: int, classes: int, losses: dict[str, Callable]) -> dict[str, Callable]:
     """``matmul`` -> loss -> ``matmul``: the BLAS threads still spin when the loss begins.
 
@@ -125,4 +153,4 @@ def training(run: Run) -> Iterator[Row]:
         yield run.compare(what, times, "celoss, all", "celoss, 1", 1.05)
 
 
-SECTIONS = (curve, fresh, dtypes, axis, options, training)
+SECTIONS = (curve, fresh, dtypes, axis, options, second, training)

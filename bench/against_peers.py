@@ -75,20 +75,20 @@ def family(run: Run) -> Iterator[Row]:
     for function in functions.FUNCTIONS:
         own, scipy = (function.runnable().get(name) for name in ("celoss", "SciPy"))
         if scipy and function.name in ("softmax", "log_softmax"):
-            x, _ = function.data(cases.THOUSAND)
+            arrays = function.data(cases.THOUSAND)
             with one_thread():
-                times = run.time({peer.name: peer.make(x, None) for peer in (own, scipy)})
+                times = run.time({peer.name: peer.make(*arrays) for peer in (own, scipy)})
             what = f"{function}, {cases.THOUSAND}, one thread: SciPy / celoss"
             yield Row(what, timing.ratio(times, "SciPy", "celoss"), 3, at_least=True, seconds=timing.medians(times))
     for function in functions.FUNCTIONS:
         for case in function.shapes:
-            x, target = function.data(case)
+            arrays = function.data(case)
             for kept in (False, True):
                 found = function.runnable(kept)
                 if len(found) < 2:
                     continue
                 own, *rivals = found
-                times = run.time({name: peer.make(x, target, n_threads=run.n_threads) for name, peer in found.items()})
+                times = run.time({name: peer.make(*arrays, n_threads=run.n_threads) for name, peer in found.items()})
                 rival = timing.fastest(times, rivals)
                 what = f"{function}, {case}, {run.threads}: {rival} / {own}"
                 yield Row(what, timing.ratio(times, rival, own), 1, at_least=True, seconds=timing.medians(times))

@@ -60,6 +60,8 @@ HUGE_ROW = Case((1, 16_777_216))  # fewer rows than threads
 SPEED = (SMALL, FEW_CLASSES, HUNDRED, THOUSAND, TOKENS, VOCABULARY, HUGE_ROW)
 LARGE = (THOUSAND, TOKENS, VOCABULARY)  # far larger than a core's caches: memory decides
 OPTIONS = (FEW_CLASSES, THOUSAND, TOKENS)  # shapes on which an option is compared with the plain call
+SECOND = OPTIONS  # shapes on which second derivatives are compared with the first
+SECOND_SCORES = (Case((1_000_000,)),)
 DTYPES = (HUNDRED, THOUSAND, TOKENS)  # shapes on which dtypes are compared
 FRESH = (FEW_CLASSES, Case((4_096, 1_000)), *LARGE)  # shapes on which fresh results are compared with ``out=``
 LEVELS = (FEW_CLASSES, HUNDRED, THOUSAND, TOKENS)  # shapes on which the ISA levels are compared
@@ -117,6 +119,11 @@ def make_labels(case: Case, seed: int = SEED) -> np.ndarray:
     return np.random.default_rng([seed, 1]).integers(0, 2, case.shape).astype(numpy_dtype(case.dtype))
 
 
+def make_vector(case: Case, seed: int = SEED) -> np.ndarray:
+    """Numbers of either sign, as many as logits: a gradient to carry back, a direction."""
+    return make_logits(case, sigma=1.0, seed=seed + 1)
+
+
 def make_probabilities(case: Case, seed: int = SEED) -> np.ndarray:
     """A distribution for each row, in the dtype of the logits: the softmax of others."""
     p = make_logits(case, seed=seed + 1)
@@ -127,6 +134,10 @@ def make_probabilities(case: Case, seed: int = SEED) -> np.ndarray:
 
 def make(case: Case) -> tuple[np.ndarray, np.ndarray]:
     return make_logits(case), make_target(case)
+
+
+def make_scores(case: Case) -> tuple[np.ndarray, np.ndarray]:
+    return make_logits(case), make_labels(case)
 
 
 # --- accuracy ----------------------------------------------------------------------------------

@@ -1,10 +1,12 @@
 """The functions beside cross-entropy, and every way to get them that is compared: softmax and its relatives, sigmoid
-and its relatives, the ways back through softmax, binary cross-entropy with gradient, the Brier score with gradient.
+and its relatives, the ways back through softmax, binary cross-entropy with gradient, the Brier score with gradient, second
+derivatives of both cross-entropies.
 
-As in ``peers``: ``peer.make(x, target, n_threads=1)`` prepares what a user prepares once and returns a function without
+As in ``peers``: ``peer.make(*arrays, n_threads=1)`` prepares what a user prepares once and returns a function without
 arguments. Every call makes a fresh result. Only the peers whose name ends in ``out=`` write into an array that the
-caller keeps, and they are compared with one another only. Activations have no target; that of a way back is the upstream
-gradient, and its x what the activation returned.
+caller keeps, and they are compared with one another only. The arrays are those that the function takes: x alone for an
+activation, what it returned and the upstream gradient for a way back, scores and target for a loss, and the vector by which
+its Hessian is multiplied.
 """
 
 from collections.abc import Callable
@@ -34,7 +36,7 @@ class Function:
     name: str
     shapes: tuple[Case, ...]
     peers: tuple[Peer, ...]
-    make_data: Callable[[Case], tuple[np.ndarray, np.ndarray | None]]
+    make_data: Callable[[Case], tuple[np.ndarray, ...]]
 
     def __str__(self) -> str:
         return self.name
@@ -43,7 +45,15 @@ class Function:
     def is_loss(self) -> bool:
         return FUNCTIONS_OF_CELOSS[self.name].is_loss
 
-    def data(self, case: Case) -> tuple[np.ndarray, np.ndarray | None]:
+    @property
+    def is_product(self) -> bool:
+        return FUNCTIONS_OF_CELOSS[self.name].kind.startswith("product")
+
+    @property
+    def has_target(self) -> bool:
+        return FUNCTIONS_OF_CELOSS[self.name].has_target
+
+    def data(self, case: Case) -> tuple[np.ndarray, ...]:
         return self.make_data(case)
 
     def runnable(self, kept: bool = False) -> dict[str, Peer]:
@@ -64,23 +74,23 @@ def _peers(**makers: Callable) -> tuple[Peer, ...]:
 
 
 def celoss(name: str, out: bool = False) -> Callable:
-    """As a user calls it; threads as in ``peers.make_celoss``."""
+    """As a user calls it, or with ``out`` an array for each result; threads as in ``peers.make_celoss``."""
+    kept = [option for option in ("out", "hess_out") if out and option in FUNCTIONS_OF_CELOSS[name].options]
 
-    def make(x, target, n_threads=1):
+    def make(*arrays, n_threads=1):
         import celoss
 
-        arguments = (x,) if target is None else (x, target)
-        return partial(getattr(celoss, name), *arguments, **({"out": np.zeros_like(x)} if out else {}))
+        return partial(getattr(celoss, name), *arrays, **{option: np.zeros_like(arrays[0]) for option in kept})
 
     return make
 
 
 def numpy(call: Callable) -> Callable:
-    return lambda x, target, n_threads=1: partial(call, *((x,) if target is None else (x, target)))
+    return lambda *arrays, n_threads=1: partial(call, *arrays)
 
 
 def scipy(name: str, **options) -> Callable:
-    def make(x, target, n_threads=1):
+    def make(x, n_threads=1):
         import scipy.special
 
         return partial(getattr(scipy.special, name), x, **options)
@@ -89,14 +99,14 @@ def scipy(name: str, **options) -> Callable:
 
 
 def torch(call: Callable, out: bool = False) -> Callable:
-    """``call(torch, x)``, or with ``out`` ``call(torch, x, result)``, without a record for gradients."""
+    """``call(torch, *tensors)``, or with ``out`` ``call(torch, *tensors, result)``, without a record for gradients."""
 
-    def make(x, target, n_threads=1):
+    def make(*arrays, n_threads=1):
         import torch
 
         torch.set_num_threads(n_threads)
-        tensor = torch.from_numpy(x)
-        return partial(call, torch, tensor, *((torch.zeros_like(tensor),) if out else ()))
+        tensors = [torch.from_numpy(array) for array in arrays]
+        return partial(call, torch, *tensors, *((torch.zeros_like(tensors[0]),) if out else ()))
 
     return make
 
@@ -121,13 +131,47 @@ def torch_gradient(loss: Callable) -> Callable:
 def torch_back(scores: Callable, activation: Callable) -> Callable:
     """``activation(torch, scores(torch, x))`` returns x itself, once; every call goes back through the activation alone."""
 
-    def make(x, target, n_threads=1):
+    def make(x, upstream, n_threads=1):
         import torch
 
         torch.set_num_threads(n_threads)
         leaf = scores(torch, torch.from_numpy(x)).requires_grad_()
-        result, upstream = activation(torch, leaf), torch.from_numpy(target)
+        result, upstream = activation(torch, leaf), torch.from_numpy(upstream)
         return lambda: torch.autograd.grad(result, leaf, upstream, retain_graph=True)[0]
+
+    return make
+
+
+def torch_hessp(loss: Callable) -> Callable:
+    """Back through the loss, then back through that with the vector as upstream gradient."""
+
+    def make(x, target, vector, n_threads=1):
+        import torch
+
+        torch.set_num_threads(n_threads)
+        x, target, vector = torch.from_numpy(x).requires_grad_(), torch.from_numpy(target), torch.from_numpy(vector)
+
+        def call():
+            (grad,) = torch.autograd.grad(loss(torch, x, target), x, create_graph=True)
+            return torch.autograd.grad(grad, x, vector)[0]
+
+        return call
+
+    return make
+
+
+def sklearn_gradient_hessian(loss: Callable, out: bool = False) -> Callable:
+    """``loss(sklearn._loss, x)``, private to scikit-learn's estimators. These two come without the loss: less work than that of
+    the others. Threads as in ``peers.make_sklearn_sized``.
+    """
+
+    def make(x, target, n_threads=1):
+        import sklearn._loss
+
+        labels, share = target.astype(x.dtype, copy=False), np.full(len(x), 1 / len(x), x.dtype)
+        kept = {option: np.zeros_like(x) for option in ("gradient_out", "hessian_out") if out}
+        threads = n_threads if x.size >= 2**15 else 1
+        return partial(loss(sklearn._loss, x).gradient_hessian, labels, x, share, n_threads=threads, **kept)
 
     return make
 
@@ -135,10 +179,10 @@ def torch_back(scores: Callable, activation: Callable) -> Callable:
 def jax(function: Callable, gradient: bool = False) -> Callable:
     """``function(jax, *arrays)`` compiled, with its gradient where that is wanted; threads as in ``peers.make_jax``."""
 
-    def make(x, target, n_threads=1):
+    def make(*arrays, n_threads=1):
         import jax
 
-        arrays = [jax.numpy.asarray(array) for array in (x, target) if array is not None]
+        arrays = [jax.numpy.asarray(array) for array in arrays]
         traced = partial(function, jax)
         compiled = jax.jit(jax.value_and_grad(traced) if gradient else traced)
         return lambda: jax.block_until_ready(compiled(*arrays))
@@ -213,6 +257,52 @@ def numpy_log_softmax_vjp(y, upstream):
     return np.subtract(upstream, grad, out=grad)
 
 
+def numpy_cross_entropy_hess(x, target):
+    p = x - x.max(axis=1, keepdims=True)
+    rows, share = np.arange(len(x)), np.float32(1 / len(x))
+    at_target = p[rows, target]
+    np.exp(p, out=p)
+    total = p.sum(axis=1)
+    loss = (np.log(total) - at_target).mean()
+    p *= (1 / total)[:, None]
+    hess = 1 - p
+    hess *= p
+    hess *= share
+    p[rows, target] -= 1
+    p *= share
+    return loss, p, hess
+
+
+def numpy_cross_entropy_hessp(x, target, vector):
+    product = numpy_softmax_vjp(numpy_softmax(x), vector)
+    product *= np.float32(1 / len(x))
+    return product
+
+
+def numpy_binary_hess(p):
+    """Of the probability, for each score."""
+    hess = 1 - p
+    hess *= p
+    hess /= np.float32(p.size)
+    return hess
+
+
+def numpy_binary_cross_entropy_hess(x, target):
+    e = np.exp(-np.abs(x))
+    loss = (np.log1p(e) + np.maximum(x, 0) - x * target).mean()
+    grad = numpy_sigmoid(x)
+    hess = numpy_binary_hess(grad)
+    grad -= target
+    grad /= np.float32(x.size)
+    return loss, grad, hess
+
+
+def numpy_binary_cross_entropy_hessp(x, target, vector):
+    product = numpy_binary_hess(numpy_sigmoid(x))
+    product *= vector
+    return product
+
+
 # --- losses of the other libraries -----------------------------------------------------------------
 
 
@@ -261,9 +351,42 @@ def sklearn_binary_cross_entropy(x, target, n_threads=1):
     return call
 
 
+def sklearn_multinomial(losses, x):
+    return losses.HalfMultinomialLoss(n_classes=x.shape[1])
+
+
+def sklearn_binomial(losses, x):
+    return losses.HalfBinomialLoss()
+
+
 def torch_brier(torch, x, target):
     onehot = torch.nn.functional.one_hot(target, x.shape[1])
     return (torch.softmax(x, 1) - onehot).square().sum(1).mean()
+
+
+def torch_cross_entropy(torch, x, target):
+    return torch.nn.functional.cross_entropy(x, target)
+
+
+def torch_binary_cross_entropy(torch, x, target):
+    return torch.nn.functional.binary_cross_entropy_with_logits(x, target)
+
+
+def torch_cross_entropy_hess(torch, x, target):
+    """By the formula, without autograd: the gradient's p is also that of the diagonal."""
+    log_p = torch.log_softmax(x, 1)
+    loss = torch.nn.functional.nll_loss(log_p, target)
+    p = log_p.exp_()
+    hess = torch.addcmul(p, p, p, value=-1).div_(len(x))
+    p[torch.arange(len(x)), target] -= 1
+    return loss, p.div_(len(x)), hess
+
+
+def torch_binary_cross_entropy_hess(torch, x, target):
+    loss = torch_binary_cross_entropy(torch, x, target)
+    p = torch.sigmoid(x)
+    hess = torch.addcmul(p, p, p, value=-1).div_(x.numel())
+    return loss, p.sub_(target).div_(x.numel()), hess
 
 
 def jax_brier(jax, x, target):
@@ -271,10 +394,37 @@ def jax_brier(jax, x, target):
     return (error * error).sum(axis=1).mean()
 
 
+def jax_cross_entropy(jax, x, target):
+    from optax import softmax_cross_entropy_with_integer_labels
+
+    return softmax_cross_entropy_with_integer_labels(x, target).mean()
+
+
 def jax_binary_cross_entropy(jax, x, target):
     from optax import sigmoid_binary_cross_entropy
 
     return sigmoid_binary_cross_entropy(x, target).mean()
+
+
+def jax_hess(loss: Callable, probabilities: Callable) -> Callable:
+    """The gradient by differentiation, the diagonal, which would take a product for each class, by its formula."""
+
+    def function(jax, x, target):
+        value, grad = jax.value_and_grad(partial(loss, jax))(x, target)
+        p = probabilities(jax, x)
+        return value, grad, p * (1 - p) / len(x)
+
+    return function
+
+
+def jax_hessp(loss: Callable) -> Callable:
+    """Forward over reverse."""
+
+    def function(jax, x, target, vector):
+        grad = jax.grad(partial(loss, jax))
+        return jax.jvp(lambda x: grad(x, target), (x,), (vector,))[1]
+
+    return function
 
 
 def jax_softmax_vjp(jax, p, upstream):
@@ -288,12 +438,8 @@ def jax_log_softmax_vjp(jax, y, upstream):
 # --- the family ------------------------------------------------------------------------------------
 
 
-def scores_and_labels(case: Case):
-    return cases.make_logits(case), cases.make_labels(case)
-
-
 def scores_alone(case: Case):
-    return cases.make_logits(case), None
+    return (cases.make_logits(case),)
 
 
 def result_and_upstream(name: str, case: Case):
@@ -301,12 +447,18 @@ def result_and_upstream(name: str, case: Case):
     import celoss
 
     activation = getattr(celoss, name.removesuffix("_vjp"))
-    return activation(cases.make_logits(case)), cases.make_logits(case, sigma=1.0, seed=cases.SEED + 1)
+    return activation(cases.make_logits(case)), cases.make_vector(case)
+
+
+def with_vector(make_data: Callable, case: Case):
+    return *make_data(case), cases.make_vector(case)
 
 
 KINDS = {
     "rows": (cases.FAMILY_ROWS, cases.make),
-    "scores": (cases.FAMILY_SCORES, scores_and_labels),
+    "scores": (cases.FAMILY_SCORES, cases.make_scores),
+    "product of rows": (cases.FAMILY_ROWS, partial(with_vector, cases.make)),
+    "product of scores": (cases.FAMILY_SCORES, partial(with_vector, cases.make_scores)),
     "activation of rows": ((*cases.FAMILY_ROWS, cases.ONE_ROW), scores_alone),
     "activation of scores": (cases.FAMILY_SCORES, scores_alone),
     "back of rows": (cases.FAMILY_ROWS, None),  # of its activation
@@ -378,7 +530,7 @@ FUNCTIONS = (
         NumPy=numpy(numpy_binary_cross_entropy),
         SciPy=scipy_binary_cross_entropy,
         scikit_learn=sklearn_binary_cross_entropy,
-        PyTorch=torch_gradient(lambda torch, x, y: torch.nn.functional.binary_cross_entropy_with_logits(x, y)),
+        PyTorch=torch_gradient(torch_binary_cross_entropy),
         JAX=jax(jax_binary_cross_entropy, gradient=True),
     ),
     _function(
@@ -388,10 +540,38 @@ FUNCTIONS = (
         PyTorch=torch_gradient(torch_brier),
         JAX=jax(jax_brier, gradient=True),
     ),
+    _function(
+        "cross_entropy_with_grad_hess",
+        NumPy=numpy(numpy_cross_entropy_hess),
+        scikit_learn=sklearn_gradient_hessian(sklearn_multinomial),
+        scikit_learn_out=sklearn_gradient_hessian(sklearn_multinomial, out=True),
+        PyTorch=torch(torch_cross_entropy_hess),
+        JAX=jax(jax_hess(jax_cross_entropy, lambda jax, x: jax.nn.softmax(x))),
+    ),
+    _function(
+        "cross_entropy_hessp",
+        NumPy=numpy(numpy_cross_entropy_hessp),
+        PyTorch=torch_hessp(torch_cross_entropy),
+        JAX=jax(jax_hessp(jax_cross_entropy)),
+    ),
+    _function(
+        "binary_cross_entropy_with_grad_hess",
+        NumPy=numpy(numpy_binary_cross_entropy_hess),
+        scikit_learn=sklearn_gradient_hessian(sklearn_binomial),
+        scikit_learn_out=sklearn_gradient_hessian(sklearn_binomial, out=True),
+        PyTorch=torch(torch_binary_cross_entropy_hess),
+        JAX=jax(jax_hess(jax_binary_cross_entropy, lambda jax, x: jax.nn.sigmoid(x))),
+    ),
+    _function(
+        "binary_cross_entropy_hessp",
+        NumPy=numpy(numpy_binary_cross_entropy_hessp),
+        PyTorch=torch_hessp(torch_binary_cross_entropy),
+        JAX=jax(jax_hessp(jax_binary_cross_entropy)),
+    ),
 )
 
 
 def as_numpy(answer) -> tuple[np.ndarray, ...]:
-    """What a call returned, one array or (loss, gradient), as NumPy arrays."""
+    """What a call returned, one array or (loss, gradient) or (loss, gradient, diagonal), as NumPy arrays."""
     parts = answer if isinstance(answer, tuple) else (answer,)
     return tuple(np.asarray(part.detach() if hasattr(part, "detach") else part) for part in parts)

@@ -14,7 +14,8 @@ from bench import cases
 PLAIN = "plain"  # the label that comes first
 OF_LISTS = "lists", "lists, numpy.asarray"  # nothing but lists; and that by hand, as a call does where lists hold anything else
 OBJECTS = {"cross_entropy_with_grad": "CrossEntropyLoss", "binary_cross_entropy_with_grad": "BinaryCrossEntropyLoss"}
-FUNCTIONS = (*OBJECTS, "brier_score_with_grad", "zero_one_loss", "softmax", "logsumexp", "softmax_vjp", "sigmoid")
+SECOND = tuple(f"{loss}_{form}" for loss in ("cross_entropy", "binary_cross_entropy") for form in ("with_grad_hess", "hessp"))
+FUNCTIONS = (*OBJECTS, "brier_score_with_grad", "zero_one_loss", *SECOND, "softmax", "logsumexp", "softmax_vjp", "sigmoid")
 
 
 def calls(function: str) -> dict[str, Callable]:
