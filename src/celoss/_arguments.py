@@ -462,9 +462,7 @@ def _overlaps_itself(a: Array) -> bool:
     return bool((np.diff(np.sort(offsets, axis=None)) < a.itemsize).any())
 
 
-def as_out(
-    out: Any, logits: Array, given: Array, others: dict[str, Any], name: str = "logits", called: str = "out"
-) -> Array:
+def as_out(out: Any, logits: Array, given: Array, others: dict[str, Any], name: str = "logits", called: str = "out") -> Array:
     """The array that receives a result, an argument `called` so.
 
     `given` is the user's own array of logits, an argument of the name `name`; `others` are arrays it must not overlap.

@@ -26,8 +26,8 @@ namespace {
 
 // ---- the gradient and the diagonal --------------------------------------------------------------------------------------
 
-// 1 - p_k loses nothing where p_k is 1/2 at most. Of the class left out it is known. If another's p_k is above, the row being sure
-// and wrong, it is the share of all others, which is summed first.
+// 1 - p_k loses nothing where p_k is 1/2 at most. Of the class left out it is known. If another's p_k is above, the row being
+// sure and wrong, it is the share of all others, which is summed first.
 template <class T> struct Diagonal {
     typedef typename VectorOf<T>::V V;
     RowFactor<T> mass;
@@ -171,8 +171,8 @@ void gradient_and_hessian(const Tile<T>* e, const Tile<T>* g, const Tile<T>* h, 
 // ---- the product with a vector ------------------------------------------------------------------------------------------
 
 // Sums of e_j v_j. Some products are summed in T's own arithmetic before they go into float64 (or, for float64, where the sum's
-// rounding errors are kept): good to 1e-6 (1e-14) of the sum of their sizes. Exponentials are taken in units of 2^headroom, so that
-// they are about 1 at most.
+// rounding errors are kept): good to 1e-6 (1e-14) of the sum of their sizes. Exponentials are taken in units of 2^headroom, so
+// that they are about 1 at most.
 constexpr int PRODUCTS = 4;
 
 template <class T, int VECTORS> CELOSS_INLINE void add_products(Sum<T, VECTORS>& sum, int k, typename VectorOf<T>::V products) {
@@ -190,14 +190,16 @@ template <class T> double products_of_row(const T* e, const T* v, ptrdiff_t clas
     constexpr T unit = (T)(1 / unit_in_row<T>());
     Sum<T, SUM_VECTORS> sum;
     ptrdiff_t j = 0;
-    for (; j + PRODUCTS * SUM_LANES <= classes; j += PRODUCTS * SUM_LANES)
+    for (; j + PRODUCTS * SUM_LANES <= classes; j += PRODUCTS * SUM_LANES) {
         UNROLL_8 for (int k = 0; k < VECTORS; ++k) {
             const T *from = e + j + k * W, *with = v + j + k * W;
             auto products = load(from) * unit * load(with);
-            UNROLL_4 for (int p = 1; p < PRODUCTS; ++p)
+            UNROLL_4 for (int p = 1; p < PRODUCTS; ++p) {
                 products = fma(load(from + p * SUM_LANES) * unit, load(with + p * SUM_LANES), products);
+            }
             add_products<T>(sum, k, products);
         }
+    }
     each_wide_vector(classes - j, [&](int k, ptrdiff_t i, int count) CELOSS_LAMBDA_INLINE {
         sum.add(k, Number<T>(load_wide(e + j + i, count) * (double)unit * load_wide(v + j + i, count)));
     });
@@ -213,8 +215,11 @@ template <class T> void products_of_lanes(const Tile<T>* e, const Tile<T>* v, pt
     for (ptrdiff_t j = 0; j < e->classes;) {
         auto products = load(from) * unit * load(with);
         const ptrdiff_t end = j + PRODUCTS < e->classes ? j + PRODUCTS : e->classes;
-        for (from += e->class_stride, with += v->class_stride, ++j; j < end; ++j, from += e->class_stride, with += v->class_stride)
+        for (++j; j < end; ++j) {
+            from += e->class_stride, with += v->class_stride;
             products = fma(load(from) * unit, load(with), products);
+        }
+        from += e->class_stride, with += v->class_stride;
         add_products<T>(sum, 0, products);
     }
     for (int k = 0; k < VECTORS; ++k) store_number(r->moment, i + k * lanes_of<double>(), sum.of_vector(k));
