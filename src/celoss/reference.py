@@ -145,7 +145,7 @@ def _softplus(z: Floats) -> Floats:
 
 def _times(weight: Floats, loss: Floats) -> Floats:
     """weight · loss, where 0 · ∞ counts 0: a class of no weight costs nothing even if it is impossible."""
-    return np.where((weight == 0.0) & np.isposinf(loss), 0.0, weight * loss)
+    return np.where((weight == 0.0) & np.isinf(loss), 0.0, weight * loss)
 
 
 def _ratio(nll: Floats, miss: Floats) -> Floats:
