@@ -158,6 +158,33 @@ def test_long_rows(offset, form, dtype, level):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_past_the_cache(dtype, level):
+    """From 64 MiB on, line after line: the bits of a few rows in the cache, wherever a row begins and ends within a line."""
+    few, classes, times = 17, 16_391, 61
+    x, t, *_ = problem(classes, dtype, "indices", few)
+    x, t = x[:, : 9001 if dtype == np.float64 else classes].copy(), t % 9001
+    v, classes = vectors(x), x.shape[1]
+    t[3] = -100
+    rows = few * times
+    assert rows * classes * x.itemsize > 64 << 20
+    out, second = np.empty((rows, classes), dtype), np.empty((rows, classes), dtype)
+    many, many_t = np.tile(x, (times, 1)), np.tile(t, times)
+    weights = np.linspace(1, 2, classes)
+    for options in ({}, {"focal_gamma": 2.0}, {"label_smoothing": 0.1, "weight": weights}):
+        options = {**options, "reduction": "none"}
+        out[...], second[...] = 7, 7
+        celoss.cross_entropy_with_grad_hess(many, many_t, **options, out=out, hess_out=second)
+        _, grad, hess = celoss.cross_entropy_with_grad_hess(x, t, **options)
+        for found, expected in ((out, grad), (second, hess)):
+            assert np.array_equal(found.reshape(times, few, classes), np.broadcast_to(expected, (times, few, classes)))
+    second[...] = np.broadcast_to(v, (times, few, classes)).reshape(rows, classes)
+    out[...] = 7
+    celoss.cross_entropy_hessp(many, many_t, second, reduction="none", out=out)
+    expected = celoss.cross_entropy_hessp(x, t, v, reduction="none")
+    assert np.array_equal(out.reshape(times, few, classes), np.broadcast_to(expected, (times, few, classes)))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("gamma", [0.5, 1, 2, 3.7])
 @pytest.mark.parametrize("classes", [2, 5, 33, 200, 65536])
 def test_focal(classes, gamma, dtype, level):
