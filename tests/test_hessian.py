@@ -139,8 +139,8 @@ def test_long_rows(offset, form, dtype, level):
     x, target, options, a = problem(classes, dtype, form, rows=5)
     x = (offset + np.minimum(x, 0) - np.where(np.arange(classes) < 32768, 60, 0)).astype(dtype)
     if "probabilities" not in form:
-        x[0, target[0]] += 25
-        x[1, (target[1] + 9) % classes] += 25
+        for row, place, above in [(0, target[0], 25), (1, (target[1] + 9) % classes, 25), (2, target[2], 11)]:
+            x[row, place] = x[row].max() + above
     v, mass = vectors(x), a.sum(axis=-1)
     p, miss, _ = truth.softmax(x)
     for logits in (x, np.asfortranarray(x)):
@@ -203,6 +203,27 @@ def test_focal(classes, gamma, dtype, level):
     exact = reference.cross_entropy_hessp(x64, t, v.astype(np.float64), **options)
     size = np.abs(exact_grad).max(axis=-1, keepdims=True) * (1 + gamma) * np.abs(v).max(axis=-1, keepdims=True)
     assert np.all(np.abs(product - exact) <= 4 * share * size + 2 * (1 + gamma) * np.finfo(dtype).tiny * np.abs(v).max())
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("gamma", [1e-3, 0.01, 0.1, 0.5, 1, 2])
+@pytest.mark.parametrize("classes", [2, 5, 200])
+def test_focal_of_rows_that_are_sure(classes, gamma, dtype, level):
+    """Right or wrong, to where nothing of a row is a normal number. With a small exponent all of it is one to the last."""
+    margins = np.arange(20, 110, 0.5) if dtype == np.float32 else np.arange(20, 760, 4.0)
+    rows = np.arange(2 * len(margins))
+    rng = np.random.default_rng(classes)
+    x, t = rng.standard_normal((len(rows), classes)), rows % classes
+    x[rows, np.where(rows < len(margins), t, (t + 1) % classes)] = x.max(axis=1) + np.tile(margins, 2)
+    x, v = x.astype(dtype), rng.standard_normal(x.shape).astype(dtype)
+    x64, v64, options = x.astype(np.float64), v.astype(np.float64), {"focal_gamma": gamma, "reduction": "none"}
+    _, _, hess = celoss.cross_entropy_with_grad_hess(x, t, **options)
+    _, exact_grad, exact = reference.cross_entropy_with_grad_hess(x64, t, **options)
+    share, least = SHARE[dtype], 2 * (1 + gamma) * np.finfo(dtype).tiny
+    assert np.all(np.abs(hess - exact) <= share * (np.abs(exact_grad) * (1 + gamma) + np.abs(exact)) + least)
+    product, exact = celoss.cross_entropy_hessp(x, t, v, **options), reference.cross_entropy_hessp(x64, t, v64, **options)
+    size, largest = np.abs(exact_grad).max(axis=-1, keepdims=True) * (1 + gamma), np.abs(v64).max(axis=-1, keepdims=True)
+    assert np.all(np.abs(product - exact) <= (4 * share * size + 4 * least) * largest)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
