@@ -387,6 +387,55 @@ def test_out_that_overlaps(path):
     grad(both[:, ::2], bits[:, 0], both[:, 1::2])  # interleaved, apart
 
 
+def test_hess_out_and_vector_of_no_use(path):
+    def hess(hess_out, x=X, **more):
+        return celoss.cross_entropy_with_grad_hess(x, T, hess_out=hess_out, **more)
+
+    for bad in (np.empty((4, 3)), np.empty((3, 4), np.float32), np.empty(12, np.float32), readonly(), [[0.0] * 3] * 4):
+        with raises((TypeError, ValueError), "hess_out"):
+            hess(bad)
+        with raises((TypeError, ValueError), "hess_out"):
+            celoss.binary_cross_entropy_with_grad_hess(X, X > 0, hess_out=bad)
+    for shape in [(3, 4), (12,), (4, 4), (4,), (4, 3, 1), (1, 4, 3), (5, 3), ()]:
+        for vector in (np.zeros(shape, np.float32), np.zeros(shape).tolist()):
+            with raises(ValueError, "vector", str(shape), "(4, 3)"):
+                celoss.cross_entropy_hessp(X, T, vector)
+            with raises(ValueError, "vector", str(shape), "(4, 3)"):
+                celoss.binary_cross_entropy_hessp(X, X > 0, vector)
+
+
+@pytest.mark.parametrize("binary", [False, True], ids=["rows", "scores"])
+def test_results_of_second_derivatives_that_overlap(binary, path):
+    """Each result may take the logits' place; neither may lie on the other one, or on anything else that is given."""
+    hess = celoss.binary_cross_entropy_with_grad_hess if binary else celoss.cross_entropy_with_grad_hess
+    product = celoss.binary_cross_entropy_hessp if binary else celoss.cross_entropy_hessp
+    memory, target = np.zeros((5, 3), np.float32), X > 0 if binary else T
+    for overlapping in (memory[1:], memory[:4]):
+        with raises(ValueError, "hess_out", "overlaps", "out"):
+            hess(X, target, out=memory[:4], hess_out=overlapping)
+        with raises(ValueError, "out", "overlaps", "vector"):
+            product(X, target, memory[:4], out=overlapping)
+    with raises(ValueError, "hess_out", "overlaps", "logits"):
+        hess(memory[:4], target, hess_out=memory[1:])
+    with raises(ValueError, "hess_out", "overlaps", "out"):
+        hess(memory[:4], target, out=memory[:4], hess_out=memory[:4])
+    q = np.zeros((4, 3), np.float32)
+    with raises(ValueError, "hess_out", "overlaps", "target"):
+        hess(X, q, hess_out=q)
+    name = "weight" if binary else "sample_weight"
+    with raises(ValueError, "hess_out", "overlaps", name):
+        hess(X, target, hess_out=q, **{name: q[:, :1] if binary else q[:, 0]})
+    with raises(ValueError, "hess_out", "overlaps", "grad_output"):
+        hess(X, target, hess_out=q, reduction="none", grad_output=q if binary else q[:, 0])
+    # The vector may be the logits, and the product take their place where it is not.
+    np.testing.assert_array_equal(product(X, target, X), product(X, target, X.copy()))
+    x = X.copy()
+    assert product(x, target, X, out=x) is x
+    np.testing.assert_array_equal(x, product(X, target, X))
+    with raises(ValueError, "out", "overlaps", "vector"):
+        product(x, target, x, out=x)
+
+
 def test_out_that_overlaps_a_list_or_a_view_of_an_input():
     """Objects that hand out an array are inputs as well."""
 

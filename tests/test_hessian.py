@@ -83,7 +83,8 @@ def one_hot(t, classes):
 def problem(classes, dtype, form, rows=24):
     """Rows of every kind, a target and options, and the coefficients s w_c q'_c of each row."""
     rng = np.random.default_rng(classes)
-    x = (rng.standard_normal((rows, classes)) * rng.choice([0.1, 1, 10], (rows, 1)) + rng.choice([0, 500], (rows, 1))).astype(dtype)
+    x = rng.standard_normal((rows, classes)) * rng.choice([0.1, 1, 10], (rows, 1)) + rng.choice([0, 500], (rows, 1))
+    x = x.astype(dtype)
     t = rng.integers(0, classes, rows)
     sure = np.arange(0, rows, 3)
     x[sure, t[sure]] = x[sure].max(axis=1) + rng.uniform(5, 30, len(sure)).astype(dtype)
@@ -152,8 +153,8 @@ def test_long_rows(offset, form, dtype, level):
     x, target, options, a = problem(classes, dtype, form, rows=5)
     x = (offset + np.minimum(x, 0) - np.where(np.arange(classes) < 32768, 60, 0)).astype(dtype)
     if "probabilities" not in form:
-        x[0, target[0]] += 25
-        x[1, (target[1] + 9) % classes] += 25
+        for row, place, above in [(0, target[0], 25), (1, (target[1] + 9) % classes, 25), (2, target[2], 11)]:
+            x[row, place] = x[row].max() + above
     v, mass = vectors(x), a.sum(axis=-1)
     p, miss, _ = truth.softmax(x)
     for logits in (x, np.asfortranarray(x)):
@@ -171,6 +172,33 @@ def test_long_rows(offset, form, dtype, level):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_past_the_cache(dtype, level):
+    """From 64 MiB on, line after line: the bits of a few rows in the cache, wherever a row begins and ends within a line."""
+    few, classes, times = 17, 16_391, 61
+    x, t, *_ = problem(classes, dtype, "indices", few)
+    x, t = x[:, : 9001 if dtype == np.float64 else classes].copy(), t % 9001
+    v, classes = vectors(x), x.shape[1]
+    t[3] = -100
+    rows = few * times
+    assert rows * classes * x.itemsize > 64 << 20
+    out, second = np.empty((rows, classes), dtype), np.empty((rows, classes), dtype)
+    many, many_t = np.tile(x, (times, 1)), np.tile(t, times)
+    weights = np.linspace(1, 2, classes)
+    for options in ({}, {"focal_gamma": 2.0}, {"label_smoothing": 0.1, "weight": weights}):
+        options = {**options, "reduction": "none"}
+        out[...], second[...] = 7, 7
+        celoss.cross_entropy_with_grad_hess(many, many_t, **options, out=out, hess_out=second)
+        _, grad, hess = celoss.cross_entropy_with_grad_hess(x, t, **options)
+        for found, expected in ((out, grad), (second, hess)):
+            assert np.array_equal(found.reshape(times, few, classes), np.broadcast_to(expected, (times, few, classes)))
+    second[...] = np.broadcast_to(v, (times, few, classes)).reshape(rows, classes)
+    out[...] = 7
+    celoss.cross_entropy_hessp(many, many_t, second, reduction="none", out=out)
+    expected = celoss.cross_entropy_hessp(x, t, v, reduction="none")
+    assert np.array_equal(out.reshape(times, few, classes), np.broadcast_to(expected, (times, few, classes)))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("gamma", [0.5, 1, 2, 3.7])
 @pytest.mark.parametrize("classes", [2, 5, 33, 200, 65536])
 def test_focal(classes, gamma, dtype, level):
@@ -179,15 +207,37 @@ def test_focal(classes, gamma, dtype, level):
     x, t, options, _ = problem(classes, dtype, "weights", rows)
     v = vectors(x)
     x64, options = x.astype(np.float64), {**options, "focal_gamma": gamma, "reduction": "none"}
-    _, grad, hess = celoss.cross_entropy_with_grad_hess(x, t, **options)
+    _, _, hess = celoss.cross_entropy_with_grad_hess(x, t, **options)
     _, exact_grad, exact = reference.cross_entropy_with_grad_hess(x64, t, **options)
     scale = np.abs(exact_grad)
     scale = scale * (1 + gamma) + np.abs(exact)
     share = {np.float32: 1e-6, np.float64: 1e-14}[dtype]
     assert np.all(np.abs(hess - exact) <= share * scale + 2 * (1 + gamma) * np.finfo(dtype).tiny)
-    product, exact = celoss.cross_entropy_hessp(x, t, v, **options), reference.cross_entropy_hessp(x64, t, v.astype(np.float64), **options)
+    product = celoss.cross_entropy_hessp(x, t, v, **options)
+    exact = reference.cross_entropy_hessp(x64, t, v.astype(np.float64), **options)
     size = np.abs(exact_grad).max(axis=-1, keepdims=True) * (1 + gamma) * np.abs(v).max(axis=-1, keepdims=True)
     assert np.all(np.abs(product - exact) <= 4 * share * size + 2 * (1 + gamma) * np.finfo(dtype).tiny * np.abs(v).max())
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("gamma", [1e-3, 0.01, 0.1, 0.5, 1, 2])
+@pytest.mark.parametrize("classes", [2, 5, 200])
+def test_focal_of_rows_that_are_sure(classes, gamma, dtype, level):
+    """Right or wrong, to where nothing of a row is a normal number. With a small exponent all of it is one to the last."""
+    margins = np.arange(20, 110, 0.5) if dtype == np.float32 else np.arange(20, 760, 4.0)
+    rows = np.arange(2 * len(margins))
+    rng = np.random.default_rng(classes)
+    x, t = rng.standard_normal((len(rows), classes)), rows % classes
+    x[rows, np.where(rows < len(margins), t, (t + 1) % classes)] = x.max(axis=1) + np.tile(margins, 2)
+    x, v = x.astype(dtype), rng.standard_normal(x.shape).astype(dtype)
+    x64, v64, options = x.astype(np.float64), v.astype(np.float64), {"focal_gamma": gamma, "reduction": "none"}
+    _, _, hess = celoss.cross_entropy_with_grad_hess(x, t, **options)
+    _, exact_grad, exact = reference.cross_entropy_with_grad_hess(x64, t, **options)
+    share, least = SHARE[dtype], 2 * (1 + gamma) * np.finfo(dtype).tiny
+    assert np.all(np.abs(hess - exact) <= share * (np.abs(exact_grad) * (1 + gamma) + np.abs(exact)) + least)
+    product, exact = celoss.cross_entropy_hessp(x, t, v, **options), reference.cross_entropy_hessp(x64, t, v64, **options)
+    size, largest = np.abs(exact_grad).max(axis=-1, keepdims=True) * (1 + gamma), np.abs(v64).max(axis=-1, keepdims=True)
+    assert np.all(np.abs(product - exact) <= (4 * share * size + 4 * least) * largest)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

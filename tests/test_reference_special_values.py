@@ -249,6 +249,17 @@ def test_curvature_of_binary_at_infinity(options):
         assert_array_equal(product, [0, 0, 0, 0, NAN, 0, 0])
 
 
+def test_infinite_losses_of_negative_weight():
+    """A focal factor's derivative is 0 there, and 0 · (-inf) counts 0 as 0 · inf does."""
+    z, y = [INF, -INF, 1e300], [0, 1, 0.25]
+    positive = reference.binary_cross_entropy_with_grad_hess(z, y, focal_gamma=2.0, reduction="none")
+    negative = reference.binary_cross_entropy_with_grad_hess(z, y, weight=-3.0, focal_gamma=2.0, reduction="none")
+    for found, expected in zip(negative, positive, strict=True):
+        assert_array_equal(found, -3 * expected)
+    assert_array_equal(negative[0][:2], -INF)
+    assert_array_equal(negative[2], 0)
+
+
 def test_curvature_where_powers_vanish_or_grow():
     """Powers of 1 - p_t that underflow, and exponents below 1, whose power of a tiny 1 - p_t is beyond float64's range."""
     x = np.zeros((1, 2))

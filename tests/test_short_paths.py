@@ -12,7 +12,7 @@ from celoss._checks import FUNCTIONS, arrays, usual_calls
 ROWS, CLASSES = 32, 10
 LOSSES = [name for name, function in FUNCTIONS.items() if function.is_loss]
 OF_ROWS = [name for name in LOSSES if FUNCTIONS[name].of_rows]
-GRADIENTS = [name for name in LOSSES if name.endswith("_with_grad")]
+GRADIENTS = [name for name in LOSSES if "_with_grad" in name]
 
 
 def example_arrays(dtype=np.float32, shape=(ROWS, CLASSES)):
@@ -233,8 +233,10 @@ def test_errors_of_scores_are_those_of_the_general_path(name):
             assert raised(name, given) == short, given
 
 
-@pytest.mark.parametrize("name", GRADIENTS)
-def test_out_apart_from_whatever_is_given(name, path):
+@pytest.mark.parametrize(
+    ("name", "place"), [(name, place) for name in GRADIENTS for place in ("out", "hess_out") if place in FUNCTIONS[name].options]
+)
+def test_out_apart_from_whatever_is_given(name, place, path):
     """Also from what is converted, so that nothing would be overwritten."""
     function, of_rows = getattr(celoss, name), FUNCTIONS[name].of_rows
     names = [option for option in ("weight", "sample_weight", "pos_weight", "grad_output") if option in FUNCTIONS[name].options]
@@ -246,8 +248,8 @@ def test_out_apart_from_whatever_is_given(name, path):
             given = {"target": T if of_rows else X > 0, "reduction": "none"}
             shape = rows if of_rows and (option != "target" or kind == np.uint8) else (4, 3)
             given[option] = memory.view(kind)[: np.prod(shape)].reshape(shape)
-            with pytest.raises(ValueError, match=f"out overlaps {option}"):
-                function(X, out=out, **given)
+            with pytest.raises(ValueError, match=f"^{place} overlaps {option}"):
+                function(X, **{place: out}, **given)
             assert not memory.any()
 
 

@@ -1,11 +1,13 @@
 """Section 4 of the contract: ignored rows, nothing to average, infinities, NaN, ties, one class, sizes of zero."""
 
+import functools
 import warnings
 
 import numpy as np
 import pytest
 
 import celoss
+from celoss import reference
 
 INF, NAN = np.inf, np.nan
 DTYPES = [np.float16, np.float32, np.float64]
@@ -380,3 +382,178 @@ def test_no_warnings_and_no_floating_point_flags(level):
             celoss.cross_entropy_with_grad(logits, [0, 1, 2, 0])
             celoss.cross_entropy_with_grad(logits, np.zeros_like(logits), label_smoothing=0.5, reduction="none")
             np.float64(1) * np.float64(2)
+
+
+# ---- second derivatives ----------------------------------------------------------------------------------------------------
+
+SPECIAL = [NAN, INF, -INF, "max", "-max", "tiny", "subnormal", -0.0]
+OF_DTYPE = {"max": "max", "-max": "min", "tiny": "tiny", "subnormal": "smallest_subnormal"}
+
+
+def special_numbers(dtype):
+    info = np.finfo(dtype)
+    return np.array([getattr(info, OF_DTYPE[value]) if value in OF_DTYPE else value for value in SPECIAL], dtype)
+
+
+def special_rows(classes, dtype):
+    """Each special value at each place, at the target and beside it, among numbers and among ties; and rows of several."""
+    rng = np.random.default_rng(classes)
+    places = range(classes) if classes <= 40 else sorted({0, 1, 15, 16, classes // 2, classes - 17, classes - 1})
+    rows, targets = [], []
+    for place in places:
+        for target in (place, (place + 1) % classes):
+            for value in special_numbers(dtype):
+                for row in (rng.standard_normal(classes), np.full(classes, 3.0)):
+                    row[place] = value
+                    rows.append(row)
+            for background in (-INF, -1e4):  # one class that can occur, and one that is far above the others
+                row = np.full(classes, background)
+                row[place] = 2
+                rows.append(row)
+            targets += [target] * (len(rows) - len(targets))
+    for several in ([INF, NAN], [INF, INF], [-INF, INF], [-INF, NAN], [-INF, -INF]):
+        row = rng.standard_normal(classes)
+        row[:2] = several[:classes]
+        rows += [row, np.roll(row, classes // 2)]
+    rows += [np.full(classes, value) for value in (NAN, INF, -INF, np.finfo(dtype).max, -np.finfo(dtype).max, 0.0)]
+    targets += [*rng.integers(0, classes, len(rows) - len(targets))]
+    return np.array(rows).astype(dtype), np.array(targets)
+
+
+def options_of_second_derivatives(x, t):
+    """Targets and options under which a row may be left out, count nothing, or have a focal factor."""
+    rows, classes = x.shape
+    weight = np.where(np.arange(classes) % 3 == 1, 0, np.linspace(0.5, 2, classes))
+    sample_weight = np.resize([1.0, 0, -2, 0.5, 1], rows)
+    q = np.random.default_rng(rows).dirichlet(np.ones(classes), rows).astype(np.float32)
+    q[::2, 0] = 0
+    q[::7] = np.arange(classes) == t[::7, None]
+    ignored = np.where(np.arange(rows) % 3 == 0, -100, t)
+    return {
+        "plain": (t, {}),
+        "ignored": (ignored, {}),
+        "all ignored": (np.full(rows, -100), {}),
+        "weights": (t, {"weight": weight}),
+        "sample weights": (t, {"sample_weight": sample_weight}),
+        "smoothing": (ignored, {"label_smoothing": 0.125}),
+        "smoothing and weights": (ignored, {"label_smoothing": 0.125, "weight": weight, "sample_weight": sample_weight}),
+        "focal": (t, {"focal_gamma": 2.0}),
+        "focal and weights": (ignored, {"focal_gamma": 0.5, "weight": weight, "sample_weight": sample_weight}),
+        "probabilities": (q, {"sample_weight": sample_weight}),
+        "probabilities, weights, smoothing": (q, {"weight": weight, "label_smoothing": 0.125}),
+    }
+
+
+def assert_as_reference(got, expected, scale, what):
+    """NaN and infinite where the reference is; else within 16 units of the last place of its value and of a scale."""
+    info, work = np.finfo(got.dtype), np.finfo(np.float64 if got.dtype == np.float64 else np.float32)
+    got = got.astype(np.float64)
+    with np.errstate(all="ignore"):
+        allowed = 16 * float(info.eps) * np.fmax(np.abs(expected), scale) + 4 * float(work.tiny) + float(info.smallest_subnormal)
+        bad = ~((np.abs(got - expected) <= allowed) | (got == expected) | (np.isnan(got) & np.isnan(expected)))
+    assert not bad.any(), f"{what}: {got[bad][:3]} instead of {expected[bad][:3]} at {np.argwhere(bad)[:3].tolist()}"
+
+
+@functools.cache
+def second_derivatives_of_rows(classes, dtype):
+    """Rows and a vector, and with each of the options what the reference makes of them, in float64."""
+    if isinstance(classes, str):  # more than two pieces; some of the rows, since more of them would not be cut
+        x, t = special_rows(2, dtype)
+        places = np.resize([0, 1, 32767, 32768, 65535, 65536, 69_999], (len(x), 1))
+        few = np.random.default_rng(0).standard_normal((len(x), 70_000)).astype(dtype)
+        few[1::2, :32768] = -INF  # a piece in which nothing can occur
+        np.put_along_axis(few, places, x[:, :1], axis=1)
+        np.put_along_axis(few, (places + 40_000) % 70_000, x[:, 1:], axis=1)
+        first = int(classes.removeprefix("long "))
+        x, t = few[first::7], ((places[:, 0] + 40_000 * t) % 70_000)[first::7]
+        assert len(x) < 16
+    else:
+        x, t = special_rows(classes, dtype)
+    v = np.random.default_rng(1).standard_normal(x.shape).astype(dtype)
+    cases = {}
+    x64, v64 = x.astype(np.float64), v.astype(np.float64)
+    p = reference.softmax(x64)
+    for label, (target, options) in options_of_second_derivatives(x, t).items():
+        if isinstance(classes, str) and label in ("weights", "sample weights", "smoothing", "probabilities"):
+            continue
+        options = {**options, "reduction": "none"}
+        _, grad, hess = reference.cross_entropy_with_grad_hess(x64, target, **options)
+        product = reference.cross_entropy_hessp(x64, target, v64, **options)
+        gamma = options.get("focal_gamma", 0)
+        with np.errstate(all="ignore"):
+            size = 2 * (1 + gamma) ** 2 * (np.abs(p * v64).sum(axis=1, keepdims=True) if gamma == 0 else np.abs(v64).max())
+        cases[label] = target, options, gamma * (1 + gamma) * np.abs(grad), hess, size, product
+    return x, v, cases
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("classes", [1, 2, 3, 5, 16, 17, 33, 70, 127, 128, 130, "long 0", "long 3"])
+def test_second_derivatives_of_special_values(classes, dtype, path, level):
+    x, v, cases = second_derivatives_of_rows(classes, dtype)
+    logits = np.asfortranarray(x) if path == "general" else x
+    for label, (target, options, hess_scale, expected_hess, product_scale, expected_product) in cases.items():
+        out, hess_out = np.full_like(logits, 7), np.full_like(logits, 7)
+        loss, grad, hess = celoss.cross_entropy_with_grad_hess(logits, target, **options, out=out, hess_out=hess_out)
+        assert_as_reference(hess, expected_hess, hess_scale, f"{label}, Hessian")
+        plain_loss, plain_grad = celoss.cross_entropy_with_grad(logits, target, **options)
+        for found, plain in ((loss, plain_loss), (grad, plain_grad)):
+            np.testing.assert_array_equal(np.isnan(found), np.isnan(plain), label)
+            np.testing.assert_array_equal(np.isinf(found), np.isinf(plain), label)
+        product = celoss.cross_entropy_hessp(logits, target, v, **options, out=np.full_like(logits, 7))
+        assert_as_reference(product, expected_product, product_scale, f"{label}, product")
+        here = logits.copy(order="K")
+        np.testing.assert_array_equal(celoss.cross_entropy_hessp(here, target, v, **options, out=here), product, label)
+        for name in ("out", "hess_out"):
+            here = logits.copy(order="K")
+            again = celoss.cross_entropy_with_grad_hess(here, target, **options, **{name: here})
+            np.testing.assert_array_equal(again[1], grad, label)
+            np.testing.assert_array_equal(again[2], hess, label)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("classes", [1, 3, 40, 200])
+def test_second_derivatives_of_a_mean_of_nothing(classes, dtype, path, level):
+    x, target = np.full((5, classes), NAN, dtype), np.full(5, -100)
+    for options in ({}, {"label_smoothing": 0.1}, {"focal_gamma": 2.0}, {"weight": np.ones(classes)}):
+        out, hess_out = np.full_like(x, 5), np.full_like(x, 5)
+        loss, grad, hess = celoss.cross_entropy_with_grad_hess(x, target, **options, out=out, hess_out=hess_out)
+        assert np.isnan(loss) and not grad.any() and not hess.any() and hess is hess_out
+        assert not celoss.cross_entropy_hessp(x, target, x, **options, out=out).any()
+    x, q = np.ones((3, 70_000), dtype), np.zeros((3, 70_000), np.float32)
+    for target in ([-100] * 3, q):
+        out, hess_out = np.full_like(x, 5), np.full_like(x, 5)
+        celoss.cross_entropy_with_grad_hess(x, target, sample_weight=0.0, out=out, hess_out=hess_out)
+        assert not out.any() and not hess_out.any()
+        out[...] = 5
+        assert not celoss.cross_entropy_hessp(x, target, x, sample_weight=0.0, out=out).any()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_second_derivatives_of_special_scores(dtype, path, level):
+    """Every one at every place of a vector, with every label and option."""
+    special = special_numbers(dtype)
+    z, y = (a.ravel() for a in np.meshgrid(np.concatenate([special, special[:0:-1], [1.5, -1.5]]), [0, 1, 0.25, 1]))
+    z, y = np.resize(z, 17 * z.size).astype(dtype), np.resize(y, 17 * z.size).astype(dtype)
+    v = np.random.default_rng(0).standard_normal(z.shape).astype(dtype)
+    weight = np.resize([1.0, 0, -2, 0.5, 0, 1, 1], z.shape)
+    hard = np.rint(y).astype(np.int64)
+    for labels, options in [
+        (y, {}), (hard, {}), (y, {"weight": weight}), (y, {"pos_weight": np.abs(weight)}), (y, {"label_smoothing": 0.125}),
+        (hard, {"label_smoothing": 0.125, "weight": weight, "pos_weight": 3.0}), (y, {"focal_gamma": 2.0}),
+        (hard, {"focal_gamma": 0.5}), (y, {"focal_gamma": 1.0, "weight": weight, "pos_weight": np.abs(weight)}),
+    ]:  # fmt: skip
+        options = {**options, "reduction": "none"}
+        z64, y64, gamma = z.astype(np.float64), labels.astype(np.float64), options.get("focal_gamma", 0)
+        _, grad, expected = reference.binary_cross_entropy_with_grad_hess(z64, y64, **options)
+        with np.errstate(all="ignore"):
+            scale = np.abs(grad) * gamma * (1 + gamma)
+        _, _, hess = celoss.binary_cross_entropy_with_grad_hess(z, labels, **options)
+        assert_as_reference(hess, expected, scale, options)
+        product = celoss.binary_cross_entropy_hessp(z, labels, v, **options)
+        expected = reference.binary_cross_entropy_hessp(z64, y64, v.astype(np.float64), **options)
+        assert_as_reference(product, expected, scale * np.abs(v.astype(np.float64)), options)
+        for name, place in (("out", 1), ("hess_out", 2)):
+            here = z.copy()
+            again = celoss.binary_cross_entropy_with_grad_hess(here, labels, **options, **{name: here})
+            np.testing.assert_array_equal(again[2], hess)
+            assert again[place] is here

@@ -95,7 +95,7 @@ def inputs() -> dict[str, tuple[Array, Array]]:
 
 
 def errors(found: tuple[Any, ...], expected: tuple[Any, ...], dtype: str, example: Example) -> Iterator[float]:
-    """Of a result, or a loss and its derivatives. Where two terms cancel, in ulp of what they may be: twice the largest result."""
+    """Of a result, or a loss and its derivatives. Where terms cancel, in ulp of what they may be: twice the largest result."""
     for place, (got, exact) in enumerate(zip(found, expected, strict=True)):
         is_loss = FUNCTIONS[example.function].is_loss and place == 0
         # The terms of a loss have one sign, but for the Brier score's squares of differences.

@@ -462,9 +462,7 @@ def _overlaps_itself(a: Array) -> bool:
     return bool((np.diff(np.sort(offsets, axis=None)) < a.itemsize).any())
 
 
-def as_out(
-    out: Any, logits: Array, given: Array, others: dict[str, Any], name: str = "logits", called: str = "out"
-) -> Array:
+def as_out(out: Any, logits: Array, given: Array, others: dict[str, Any], name: str = "logits", called: str = "out") -> Array:
     """The array that receives a result, an argument `called` so.
 
     `given` is the user's own array of logits, an argument of the name `name`; `others` are arrays it must not overlap.
@@ -500,20 +498,20 @@ def as_results(wanted: int, out: Any, second: Any, logits: Array, given: Array, 
     """`second` is what comes along with `out`: the array for the Hessian's diagonal, or a vector to be multiplied with it."""
     if wanted == Wanted.LOSS_ALONE:
         return Results()
-    vector, vector_storage = None, 0
+    vector, vector_storage, beside_out = None, 0, inputs
     if wanted == Wanted.HESSIAN_PRODUCT:
         vector, vector_storage = as_logits(second, "vector")
         if vector.shape != logits.shape:
             raise ValueError(f"vector has shape {vector.shape}; expected the logits' shape {logits.shape}")
-        inputs = {**inputs, "vector": second}
+        beside_out = {**inputs, "vector": second}
     elif wanted == Wanted.GRADIENT_AND_HESSIAN:
-        inputs = {**inputs, "hess_out": second}
-    grad = empty_result(logits.shape, logits.dtype) if out is None else as_out(out, logits, given, inputs)
+        beside_out = {**inputs, "hess_out": second}
+    grad = empty_result(logits.shape, logits.dtype) if out is None else as_out(out, logits, given, beside_out)
     if wanted != Wanted.GRADIENT_AND_HESSIAN:
         return Results(grad, None, vector, vector_storage)
     if second is None:
         return Results(grad, empty_result(logits.shape, logits.dtype))
-    return Results(grad, as_out(second, logits, given, {**inputs, "hess_out": None, "out": out}, called="hess_out"))
+    return Results(grad, as_out(second, logits, given, inputs, called="hess_out"))
 
 
 def _counting_rows(indices: Array | None, mark: int, weight: Array | None, rows: tuple[int, ...]) -> int:

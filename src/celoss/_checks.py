@@ -19,7 +19,7 @@ Array = NDArray[Any]
 
 
 class Arrays(NamedTuple):
-    """What calls may be given. The classes are the last axis of the logits; without `out` and `hess_out` results are new arrays."""
+    """What calls may be given. The classes are the last axis of the logits; without `out` and `hess_out` results are new."""
 
     logits: Array
     indices: Array  # a class for each row
@@ -178,7 +178,11 @@ def examples(name: str, arrays: Arrays, *, singly: bool = False) -> Iterator[Exa
             a = _classes_first(arrays) if "axis" in names else arrays
             given = {option: function.options[option].example(a) for option in function.options if option in names}
             cancels = not {"probabilities", "upstream"}.isdisjoint(form) or function.kind.startswith("product")
-            cancels = cancels or (name.endswith("_hess") and "focal_gamma" in names) or any(function.options[option].cancels for option in names)
+            cancels = (
+                cancels
+                or (name.endswith("_hess") and "focal_gamma" in names)
+                or any(function.options[option].cancels for option in names)
+            )
             # What is carried back starts from a result, which is at most 1, or its logarithm; its gradient may be anything.
             fields = ("probabilities", "logits") if form == ("upstream",) else ("logits", *form)
             fields += ("vector",) if function.kind.startswith("product") else ()
@@ -256,7 +260,9 @@ def _kind(value: Any) -> str:
 def _choices(name: str, hard: bool, singly: bool) -> list[set[str]]:
     """None; each alone; then sets that nothing can be added to, until each option has been in one."""
     function = FUNCTIONS[name]
-    alone = [{o, *option.needs} for o, option in function.options.items() if o not in OUT | HESS_OUT and (hard or not option.hard)]
+    alone = [
+        {o, *option.needs} for o, option in function.options.items() if o not in OUT | HESS_OUT and (hard or not option.hard)
+    ]
     together: list[set[str]] = []
     for chosen in alone:
         if not any(chosen <= other for other in together):

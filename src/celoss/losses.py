@@ -195,7 +195,8 @@ def cross_entropy_with_grad(
     """
     pair: tuple[float | NDArray[Any], NDArray[Any]] = _kernels.short_loss_of_rows(
         _loss_of_rows, _CROSS_ENTROPY, logits, target, axis, ignore_index,
-        (weight, sample_weight, label_smoothing, focal_gamma, reduction, normalizer, n_threads, _GRADIENT, grad_output, out, None),
+        (weight, sample_weight, label_smoothing, focal_gamma, reduction, normalizer, n_threads, _GRADIENT, grad_output, out,
+         None),
     )  # fmt: skip
     return pair
 

@@ -87,8 +87,8 @@ template <class T> struct Rows {
     PerRow coefficient, subtracted;          // the gradient is coefficient p_k - subtracted v_k,
     double at_target[CELOSS_ROOM_FOR_ROWS];  // and at the target
 
-    // Second derivatives (hessian.hpp). The diagonal is coefficient p_k (1 - p_k - bend p_k), and at the class left out and at the
-    // target:
+    // Second derivatives (hessian.hpp). The diagonal is coefficient p_k (1 - p_k - bend p_k), and at the class left out and at
+    // the target:
     PerRow bend;
     double hess_left_out[CELOSS_ROOM_FOR_ROWS], hess_target[CELOSS_ROOM_FOR_ROWS];
     double p_left_out[CELOSS_ROOM_FOR_ROWS];
@@ -186,8 +186,9 @@ template <class T> struct BlockOps {
     // the smallest normal number become 0. Coefficient and subtracted are used up.
     void (*gradient)(const Tile<T>* e, const Tile<T>* g, const Tile<T>* q, const RowOptions* options, Rows<T>* rows);
 
-    // gradient, and the diagonal of the Hessian into h. In a piece of a row `ratio` is what makes its exponentials the row's; in whole
-    // rows it is 1, and hess_left_out comes to its place too. `stream`: h is not to be read soon, and is written past the cache.
+    // gradient, and the diagonal of the Hessian into h. In a piece of a row `ratio` is what makes its exponentials the row's; in
+    // whole rows it is 1, and hess_left_out comes to its place too. `stream`: h is not to be read soon, and is written past the
+    // cache.
     void (*gradient_and_hessian)(const Tile<T>* e, const Tile<T>* g, const Tile<T>* h, const Tile<T>* q, double ratio,
                                  int whole_rows, int stream, const RowOptions* options, Rows<T>* rows);
     // The Hessian's product with v in three steps: moment, and v_target; mean and at_target of n rows, after cross_entropy; the

@@ -49,9 +49,10 @@ template <class N> CELOSS_INLINE FocalFactors<N> focal_factors(N p, N miss, N nl
 //
 //     gamma p_t [-log p_t - (gamma - 1) p_t r - 2] / [(1 - p_t) (1 + gamma p_t r)]
 //
-// As large as 1 / (1 - p_t), what it is multiplied with being as small; no larger than T has numbers.
+// As large as gamma / (1 - p_t), what it is multiplied with being as small. Where (1 - p_t)^(1 + gamma), the size of all results, is
+// a normal number, that is 4e35 (2e304) at most, with a gamma of 1/85 (1/706); no larger than these.
 template <class T> CELOSS_INLINE F64 focal_bend(F64 p, F64 miss, F64 nll, F64 gamma) {
-    constexpr double largest = sizeof(T) == 4 ? 1e30 : 1e300;
+    constexpr double largest = sizeof(T) == 4 ? 1e36 : 1e305;
     const F64 ratio = select(miss < 0x1p-60, F64{} + 1.0, nll / miss), slope = weighted(p, ratio);
     const F64 top = gamma * (weighted(p, nll) - p * ((gamma - 1.0) * slope + 2.0)), bottom = miss * (1.0 + gamma * slope);
     const F64 bend = select(bottom == 0.0, F64{}, top / bottom);

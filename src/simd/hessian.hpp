@@ -26,8 +26,8 @@ namespace {
 
 // ---- the gradient and the diagonal --------------------------------------------------------------------------------------
 
-// 1 - p_k loses nothing where p_k is 1/2 at most. Of the class left out it is known. If another's p_k is above, the row being sure
-// and wrong, it is the share of all others, which is summed first.
+// 1 - p_k loses nothing where p_k is 1/2 at most. Of the class left out it is known. If another's p_k is above, the row being
+// sure and wrong, it is the share of all others, which is summed first.
 template <class T> struct Diagonal {
     typedef typename VectorOf<T>::V V;
     RowFactor<T> mass;
@@ -192,14 +192,16 @@ template <class T> double products_of_row(const T* e, const T* v, ptrdiff_t clas
     constexpr int W = lanes_of<T>(), VECTORS = SUM_LANES / W;
     Sum<T, SUM_VECTORS> sum;
     ptrdiff_t j = 0;
-    for (; !wide && j + PRODUCTS * SUM_LANES <= classes; j += PRODUCTS * SUM_LANES)
+    for (; !wide && j + PRODUCTS * SUM_LANES <= classes; j += PRODUCTS * SUM_LANES) {
         UNROLL_8 for (int k = 0; k < VECTORS; ++k) {
             const T *from = e + j + k * W, *with = v + j + k * W;
             auto products = load(from) * load(with);
-            UNROLL_4 for (int p = 1; p < PRODUCTS; ++p)
+            UNROLL_4 for (int p = 1; p < PRODUCTS; ++p) {
                 products = fma(load(from + p * SUM_LANES), load(with + p * SUM_LANES), products);
+            }
             add_products<T>(sum, k, products);
         }
+    }
     each_wide_vector(classes - j, [&](int k, ptrdiff_t i, int count) CELOSS_LAMBDA_INLINE {
         sum.add(k, Number<T>(load_wide(e + j + i, count) * load_wide(v + j + i, count)));
     });
@@ -220,10 +222,14 @@ template <class T> void products_of_lanes(const Tile<T>* e, const Tile<T>* v, pt
     }
     for (int k = 0; k < VECTORS; ++k) {
         Number<T> total = sum.of_vector(k);
-        if (sizeof(T) == 4 && any_lane(~(top_of(total) - top_of(total) == 0.0))) {
-            total = Number<T>{};
-            for (ptrdiff_t j = 0; j < classes; ++j)
-                total = total + Number<T>(load_wide(at(e, j) + k * WIDE, WIDE) * load_wide(at(v, j) + k * WIDE, WIDE));
+        if constexpr (sizeof(T) == 4) {
+            const M64 finite = total - total == 0.0;
+            if (any_lane(~finite)) {
+                F64 again{};
+                for (ptrdiff_t j = 0; j < classes; ++j)
+                    again += load_wide(at(e, j) + k * WIDE, WIDE) * load_wide(at(v, j) + k * WIDE, WIDE);
+                total = select(finite, total, again);
+            }
         }
         store_number(r->moment, i + k * WIDE, total);
     }

@@ -58,9 +58,10 @@ template <class T> void work_in_place(const Layout& a, ptrdiff_t outer, ptrdiff_
     tile->row_stride = a.inner_stride / (ptrdiff_t)sizeof(T);
 }
 
-// What comes next: `count` numbers of each array from (outer, inner) and a class on. Of x nothing, and so of none, where they do not
-// follow one another without a gap; `row`: the bytes from one row to the next, where that has to be so of rows.
-inline Ahead ahead_at(const Layout& x, const Layout& v, const Layout& g, const Layout& h, ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t first_class, ptrdiff_t count, ptrdiff_t row) {
+// What comes next: `count` numbers of each array from (outer, inner) and a class on. Of x nothing, and so of none, where they do
+// not follow one another without a gap; `row`: the bytes from one row to the next, where that has to be so of rows.
+inline Ahead ahead_at(const Layout& x, const Layout& v, const Layout& g, const Layout& h, ptrdiff_t outer, ptrdiff_t inner,
+                      ptrdiff_t first_class, ptrdiff_t count, ptrdiff_t row) {
     const auto at = [=](const Layout& a) {
         const bool follows = a.at && is_class_after_class(a) && (row == 0 || a.inner_stride == row);
         return follows ? matrix_at(a, outer, inner, first_class).at : nullptr;
@@ -69,11 +70,13 @@ inline Ahead ahead_at(const Layout& x, const Layout& v, const Layout& g, const L
     return {at(x), v.storage == x.storage ? at(v) : nullptr, g.at != x.at ? at(g) : nullptr, h.at != x.at ? at(h) : nullptr,
             count * item_size(x.storage)};
 }
-inline Ahead ahead_of(const Layout& x, const Layout& v, const Layout& g, const Layout& h, ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t rows, ptrdiff_t classes) {
+inline Ahead ahead_of(const Layout& x, const Layout& v, const Layout& g, const Layout& h, ptrdiff_t outer, ptrdiff_t inner,
+                      ptrdiff_t rows, ptrdiff_t classes) {
     return ahead_at(x, v, g, h, outer, inner, 0, rows * classes, classes * item_size(x.storage));
 }
 // The same of a row: its classes from one on.
-inline Ahead ahead_in_row(const Layout& x, const Layout& v, const Layout& g, const Layout& h, ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t first, ptrdiff_t classes) {
+inline Ahead ahead_in_row(const Layout& x, const Layout& v, const Layout& g, const Layout& h, ptrdiff_t outer, ptrdiff_t inner,
+                          ptrdiff_t first, ptrdiff_t classes) {
     return ahead_at(x, v, g, h, outer, inner, first, classes, 0);
 }
 

@@ -12,10 +12,9 @@ namespace {
 
 // The numbers of a row that outlive one pass over a piece of it.
 template <class T>
-constexpr PerRow Rows<T>::* numbers_of_piece[] = {&Rows<T>::others,      &Rows<T>::e_left_out, &Rows<T>::mass,
-                                                  &Rows<T>::gap,         &Rows<T>::inverse,    &Rows<T>::minus_log,
-                                                  &Rows<T>::coefficient, &Rows<T>::subtracted, &Rows<T>::moment,
-                                                  &Rows<T>::mean,        &Rows<T>::bend};
+constexpr PerRow Rows<T>::* numbers_of_piece[] = {
+    &Rows<T>::others,      &Rows<T>::e_left_out, &Rows<T>::mass,   &Rows<T>::gap,  &Rows<T>::inverse, &Rows<T>::minus_log,
+    &Rows<T>::coefficient, &Rows<T>::subtracted, &Rows<T>::moment, &Rows<T>::mean, &Rows<T>::bend};
 enum { OTHERS = 0, E_LEFT_OUT = 1, MASS = 2, GAP = 3, MOMENT = 8, NUMBERS_OF_PIECE = 11 };
 
 struct Piece {

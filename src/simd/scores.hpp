@@ -395,8 +395,10 @@ template <class T> double scores(ScoreBlock<T>* b) {
     }
     if (b->focal_gamma > 0) return weighted_cross_entropy<T, BINARY_FOCAL>(b, grad, hess);
     if (b->weight || b->pos_weight || b->keep != 1.0) return weighted_cross_entropy<T, BINARY_CROSS_ENTROPY>(b, grad, hess);
-    if (grad && hess) return upstream ? unweighted_cross_entropy<T, true, true, true>(b) : unweighted_cross_entropy<T, true, true, false>(b);
-    if (grad) return upstream ? unweighted_cross_entropy<T, true, false, true>(b) : unweighted_cross_entropy<T, true, false, false>(b);
+    if (grad && hess)
+        return upstream ? unweighted_cross_entropy<T, true, true, true>(b) : unweighted_cross_entropy<T, true, true, false>(b);
+    if (grad)
+        return upstream ? unweighted_cross_entropy<T, true, false, true>(b) : unweighted_cross_entropy<T, true, false, false>(b);
     if (hess) return unweighted_cross_entropy<T, false, true, true>(b);  // the product with a vector, which is upstream
     return unweighted_cross_entropy<T, false, false, false>(b);
 }

@@ -18,11 +18,36 @@ namespace {
 
 // In the order of the contract.
 template <class T> constexpr BlockOps<T> operations() {
-    return {maximum<T>,     argmax<T, false>, argmax<T, true>,  soft_sums<T>,       exp_sum<T>,      exp_left_out_of_rows<T>,
-            times_power<T>, log_rows<T>,      cross_entropy<T>, gradient<T>, gradient_and_hessian<T>, hessp_sums<T>, hessp_rows<T>, hessp<T>,       inverse_rows<T>, softmax<T>,
-            log_softmax<T>, logsumexp<T>,     infinite_sums<T>, vjp_sums<T, false>, vjp<T, false>,   vjp_sums<T, true>,
-            vjp<T, true>,   zero_one<T>,      brier<T>,         load_tile<T>,       store_tile<T>,   load_labels<T>,
-            scores<T>,      probe<T>};
+    return {maximum<T>,
+            argmax<T, false>,
+            argmax<T, true>,
+            soft_sums<T>,
+            exp_sum<T>,
+            exp_left_out_of_rows<T>,
+            times_power<T>,
+            log_rows<T>,
+            cross_entropy<T>,
+            gradient<T>,
+            gradient_and_hessian<T>,
+            hessp_sums<T>,
+            hessp_rows<T>,
+            hessp<T>,
+            inverse_rows<T>,
+            softmax<T>,
+            log_softmax<T>,
+            logsumexp<T>,
+            infinite_sums<T>,
+            vjp_sums<T, false>,
+            vjp<T, false>,
+            vjp_sums<T, true>,
+            vjp<T, true>,
+            zero_one<T>,
+            brier<T>,
+            load_tile<T>,
+            store_tile<T>,
+            load_labels<T>,
+            scores<T>,
+            probe<T>};
 }
 
 }  // namespace

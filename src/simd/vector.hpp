@@ -127,8 +127,8 @@ CELOSS_INLINE F64 gather(const double* base, M64 at) {
 // What was stored is read back from memory, not from the registers it came from: converting from memory saves shuffles.
 CELOSS_INLINE void keep_in_memory() { __asm__ volatile("" ::: "memory"); }
 
-// Past the cache, of what is not read soon: whole lines are then written without being read before. `to` is aligned. Where a machine
-// has no such store, as any other. `end_streams` comes before another thread looks.
+// Past the cache, of what is not read soon: whole lines are then written without being read before. `to` is aligned. Where a
+// machine has no such store, as any other. `end_streams` comes before another thread looks.
 #if defined(__x86_64__)
 CELOSS_INLINE void stream(float* to, F32 v) {
 #if CELOSS_VECTOR_BYTES == 64
@@ -146,8 +146,8 @@ template <class T, class V> CELOSS_INLINE void stream(T* to, V v) { store(to, v)
 CELOSS_INLINE void end_streams() {}
 #endif
 
-// f(index, lanes, whether `to` + index may be streamed to) for the vectors of n numbers: what is before the first line of `to` (STREAM;
-// else nothing), line after line, and the rest.
+// f(index, lanes, whether `to` + index may be streamed to) for the vectors of n numbers: what is before the first line of `to`
+// (STREAM; else nothing), line after line, and the rest.
 template <bool STREAM, class T, class F> CELOSS_INLINE void each_line(const T* to, ptrdiff_t n, F f) {
     constexpr int W = lanes_of<T>(), LINE = STREAM ? 64 / (int)sizeof(T) : 4 * W;
     ptrdiff_t i = 0;

@@ -20,6 +20,7 @@ static bool run_with_guarded_scratch(PoolWork work, void* context, ptrdiff_t blo
 #include <cstdlib>
 #include <cstring>
 #include <limits>
+#include <utility>
 #include <vector>
 
 #include <sys/mman.h>
@@ -99,8 +100,10 @@ private:
 
 const size_t MOST_OF_ARRAYS = (size_t)1 << 26, MOST = (size_t)1 << 24, MOST_OF_ROWS = (size_t)1 << 16;
 Guarded for_x(MOST_OF_ARRAYS), for_g(MOST_OF_ARRAYS), for_g2(MOST_OF_ARRAYS), for_q(MOST_OF_ARRAYS);
+Guarded for_v(MOST_OF_ARRAYS), for_h(MOST_OF_ARRAYS), for_h2(MOST_OF_ARRAYS);
 Guarded for_wide(MOST), for_class_weight(MOST), for_workspace(MOST);
 Guarded for_x_offsets(MOST_OF_ROWS), for_g_offsets(MOST_OF_ROWS), for_g2_offsets(MOST_OF_ROWS), for_q_offsets(MOST_OF_ROWS);
+Guarded for_v_offsets(MOST_OF_ROWS), for_h_offsets(MOST_OF_ROWS), for_h2_offsets(MOST_OF_ROWS);
 Guarded for_sample_weight(MOST), for_upstream(MOST), for_target(MOST), for_row_loss(MOST), for_row_loss2(MOST);
 
 struct Guarding {
@@ -208,16 +211,18 @@ struct Choice {
     enum { INDICES, PROBABILITIES, NO_TARGETS } targets;
     enum { NO_RESULT, IN_PLACE, ELSEWHERE } result;
     bool class_weight, smoothing, row_options, one_step_at_a_time;
-    enum { ALL = 3 * 3 * 16 };
+    enum { NEITHER, DIAGONAL, DIAGONAL_IN_PLACE, PRODUCT } second;  // derivatives; in place: of the logits
+    enum { ALL = 3 * 3 * 16 * 4 };
 };
 Choice choice_of(int number) {
-    const int flags = number / 9;
+    const int flags = number / 9 % 16;
     return {(decltype(Choice::targets))(number % 3),
             (decltype(Choice::result))(number / 3 % 3),
             (flags & 1) != 0,
             (flags & 2) != 0,
             (flags & 4) != 0,
-            (flags & 8) != 0};
+            (flags & 8) != 0,
+            (decltype(Choice::second))(number / 144)};
 }
 
 // Whether there is such a call; of activations options are left out, since they make no difference.
@@ -226,6 +231,8 @@ bool is_call(int operation, const Choice& choice) {
     if (!does.has_losses && choice.result == Choice::NO_RESULT) return false;
     if (has_no_result(operation) && choice.result != Choice::NO_RESULT) return false;
     if (choice.one_step_at_a_time && !does.in_pieces) return false;
+    if (choice.second && (operation != OF_KERNELS(e, CROSS_ENTROPY) || choice.result == Choice::NO_RESULT)) return false;
+    if (choice.second == Choice::DIAGONAL_IN_PLACE && choice.result == Choice::IN_PLACE) return false;  // that is the gradient's
     if (is_activation(operation))
         return choice.targets == (is_vjp(operation) ? Choice::PROBABILITIES : Choice::NO_TARGETS) && !choice.class_weight &&
                !choice.smoothing && !choice.row_options;
@@ -241,6 +248,7 @@ void set_options(Call* c, const Choice& choice, ptrdiff_t rows) {
     }
     c->options.probabilities = choice.targets == Choice::PROBABILITIES;
     set_smoothing(&c->options, choice.smoothing ? 0.1 : 0.0, c->classes);
+    c->options.hessian = choice.second == Choice::DIAGONAL || choice.second == Choice::DIAGONAL_IN_PLACE;
     if (choice.targets == Choice::INDICES && !choice.smoothing && draws.one_of(3)) c->options.focal_gamma = 2;
 }
 
@@ -264,7 +272,10 @@ template <class T> void run_tile(int operation, ptrdiff_t rows, ptrdiff_t classe
     const bool has_q = choice.targets == Choice::PROBABILITIES || (c->does->one_hot && choice.smoothing);
     Workplace<T> at;
     at.first_class = 0;
-    at.ahead = {nullptr, nullptr, 0};
+    at.whole_rows = !choice.one_step_at_a_time;  // else as a piece
+    at.ratio = at.whole_rows ? 1 : 0.75;
+    at.stream = false;
+    at.ahead = {nullptr, nullptr, nullptr, nullptr, 0};
     at.q = tile_at(numbers<T>(for_q, has_q ? in_tile : 0, share), rows, classes, lanes);
     at.wide = tile_at((double*)for_wide.bytes((size_t)(c->does->wide_tiles * in_tile) * sizeof(T)), rows, classes, lanes);
     const bool x_in_place = !lanes && draws.one_of(2), g_in_place = !lanes && draws.one_of(2);
@@ -274,7 +285,21 @@ template <class T> void run_tile(int operation, ptrdiff_t rows, ptrdiff_t classe
     else if (g_in_place) at.g = tile_in_place<T>(for_g, rows, classes, logit);
     else at.g = tile_at(for_g.room<T>(in_tile), rows, classes, lanes);
     if (choice.result == Choice::NO_RESULT) at.g.at = nullptr;
-    if (draws.one_of(2)) at.ahead = {(const char*)at.x.at, (const char*)at.g.at, draws.below(4096)};  // only fetched
+    at.e = at.g;
+    at.v = at.h = at.x;
+    const bool v_in_place = !lanes && draws.one_of(2);
+    if (choice.second == Choice::DIAGONAL)
+        at.h = v_in_place ? tile_in_place<T>(for_h, rows, classes, logit) : tile_at(for_h.room<T>(in_tile), rows, classes, lanes);
+    else if (choice.second != Choice::DIAGONAL_IN_PLACE) at.h.at = nullptr;
+    if (choice.second != Choice::PRODUCT) at.v.at = nullptr;
+    else
+        at.v = v_in_place ? tile_in_place<T>(for_v, rows, classes, values)
+                          : tile_at(numbers<T>(for_v, in_tile, logit), rows, classes, lanes);
+    // Past the cache, which needs classes as lanes; the product then has its exponentials elsewhere.
+    at.stream = choice.second && choice.second != Choice::DIAGONAL_IN_PLACE && !lanes && draws.one_of(2);
+    if (at.stream && choice.second == Choice::PRODUCT) at.e = tile_at(for_h.room<T>(in_tile), rows, classes, false);
+    if (draws.one_of(2))  // only fetched
+        at.ahead = {(const char*)at.x.at, (const char*)at.v.at, (const char*)at.g.at, (const char*)at.h.at, draws.below(4096)};
 
     Rows<T>* r = for_workspace.room<Rows<T>>(1);
     r->targets = choice.targets == Choice::INDICES ? r->target : nullptr;
@@ -344,24 +369,26 @@ void set_row_loss(Call* c, Guarded& memory, int size) {
 // Rows that are cut into pieces: the results are those of whole rows, whose passes are the same over other memory.
 template <class T> void compare_with_blocks(Call* c, Form form) {
     const T* row_loss = (const T*)c->row_loss;
-    const Layout g = c->g;
+    const Layout g = c->g, h = c->h;
     double loss = 0;
     set_row_loss(c, for_row_loss2, (int)sizeof(T));
     if (g.at) c->g = array_of(for_g2, for_g2_offsets, g.storage, c->rows / c->inner_rows, c->inner_rows, c->classes, form, logit);
+    if (h.at) c->h = array_of(for_h2, for_h2_offsets, h.storage, c->rows / c->inner_rows, c->inner_rows, c->classes, form, logit);
     if (!OF_KERNELS(f, run_blocks)(c, 1, &loss)) fail("run_blocks: no memory");
     ++calls;
     const double close = sizeof(T) == 8 ? 1e-12 : 1e-5;
     for (ptrdiff_t i = 0; i < c->rows; ++i) {
         const T* other_loss = (const T*)c->row_loss;
         bool alike = !c->does->has_losses || std::abs(row_loss[i] - other_loss[i]) <= close * (1 + std::abs(row_loss[i]));
-        if (g.at) {
-            const Matrix a = matrix_at(g, i / c->inner_rows, i % c->inner_rows, 0),
-                         b = matrix_at(c->g, i / c->inner_rows, i % c->inner_rows, 0);
+        for (const auto& [found, other] : {std::pair{g, c->g}, std::pair{h, c->h}}) {
+            if (!found.at) continue;
+            const Matrix a = matrix_at(found, i / c->inner_rows, i % c->inner_rows, 0),
+                         b = matrix_at(other, i / c->inner_rows, i % c->inner_rows, 0);
             for (ptrdiff_t j = 0; j < c->classes; ++j) {
-                T one, other;
-                memcpy(&one, a.at + j * a.class_stride, sizeof one);
-                memcpy(&other, b.at + j * b.class_stride, sizeof other);
-                alike = alike && std::abs(one - other) <= close * std::abs(one) + close / 1000;
+                T in_pieces, whole;
+                memcpy(&in_pieces, a.at + j * a.class_stride, sizeof in_pieces);
+                memcpy(&whole, b.at + j * b.class_stride, sizeof whole);
+                alike = alike && std::abs(in_pieces - whole) <= close * std::abs(in_pieces) + close / 1000;
             }
         }
         if (alike) continue;
@@ -395,6 +422,12 @@ void run_call(int operation, ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t classes
     else if (choice.result != Choice::NO_RESULT)
         c->g = array_of(for_g, for_g_offsets, storage, outer, inner, classes, g_form, logit);
     set_options(c, choice, rows);
+    Form second_form = any_form();
+    second_form.odd = second_form.odd && !compared;
+    if (choice.second == Choice::DIAGONAL_IN_PLACE && !compared) c->h = c->x;
+    else if (c->options.hessian) c->h = array_of(for_h, for_h_offsets, storage, outer, inner, classes, second_form, logit);
+    else if (choice.second == Choice::PRODUCT)
+        c->v = array_of(for_v, for_v_offsets, storages[draws.below(4)], outer, inner, classes, second_form, logit);
     if (choice.targets == Choice::PROBABILITIES) {
         Form q_form = any_form();
         q_form.odd = q_form.odd && !compared;
@@ -430,9 +463,11 @@ void run_calls(ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t classes, int times, i
     for (int operation = 0; operation < OPERATIONS; ++operation)
         for (int i = 0; i < times;) {
             Choice choice = choice_of((int)draws.below(Choice::ALL));
-            if (is_activation(operation))
-                choice = {
-                    is_vjp(operation) ? Choice::PROBABILITIES : Choice::NO_TARGETS, choice.result, false, false, false, false};
+            if (operation != OF_KERNELS(e, CROSS_ENTROPY)) choice.second = Choice::NEITHER;
+            if (is_activation(operation)) {
+                const auto targets = is_vjp(operation) ? Choice::PROBABILITIES : Choice::NO_TARGETS;
+                choice = {targets, choice.result, false, false, false, false, Choice::NEITHER};
+            }
             choice.one_step_at_a_time = false;
             // Only a piece has neither probabilities nor targets.
             if (!is_call(operation, choice) || (!is_activation(operation) && choice.targets == Choice::NO_TARGETS)) continue;
@@ -476,16 +511,21 @@ Operand operand_of(Guarded& memory, int storage, ptrdiff_t outer, ptrdiff_t inne
 
 void run_score_call(ptrdiff_t outer, ptrdiff_t inner, int threads) {
     const int operation = (int)draws.below(LOG_SIGMOID + 1), storage = (int)draws.below(4);
-    const bool is_loss = operation < SIGMOID, has_result = operation != BINARY_ZERO_ONE && (!is_loss || draws.one_of(2));
+    const bool is_loss = operation < SIGMOID, has_hess = operation == BINARY_CROSS_ENTROPY && draws.one_of(2);
+    const bool is_product = has_hess && draws.one_of(3);  // of the second derivative with a vector, which stands as upstream
+    const bool has_result = !is_product && operation != BINARY_ZERO_ONE && (has_hess || !is_loss || draws.one_of(2));
     ScoresCall s;
     OF_KERNELS(f, begin_scores)(&s, operation, outer * inner);
-    s.z = operand_of(for_x, storage, outer, inner, !has_result, draws.one_of(3) ? wild : logit);
-    if (has_result) s.out = draws.one_of(3) ? s.z : operand_of(for_g, storage, outer, inner, false, logit);
+    s.z = operand_of(for_x, storage, outer, inner, !has_result && !has_hess, draws.one_of(3) ? wild : logit);
+    const ptrdiff_t in_place = draws.below(3);
+    if (has_result) s.out = in_place == 0 ? s.z : operand_of(for_g, storage, outer, inner, false, logit);
+    if (has_hess) s.hess = in_place == 1 ? s.z : operand_of(for_h, storage, outer, inner, false, logit);
     if (is_loss) {
         s.y = operand_of(for_q, (int)draws.below(8), outer, inner, true, label);
         if (draws.one_of(2)) s.weight = operand_of(for_class_weight, (int)draws.below(4), outer, inner, true, share);
         if (draws.one_of(2)) s.pos_weight = operand_of(for_wide, (int)draws.below(4), outer, inner, true, share);
-        if (draws.one_of(2)) s.upstream = operand_of(for_upstream, STORED_FLOAT64, outer, inner, true, logit);
+        if (is_product) s.upstream = operand_of(for_v, (int)draws.below(4), outer, inner, false, logit);
+        else if (draws.one_of(2)) s.upstream = operand_of(for_upstream, STORED_FLOAT64, outer, inner, true, logit);
         if (draws.one_of(2)) s.loss = for_row_loss.bytes((size_t)(s.count * (storage == STORED_FLOAT64 ? 8 : 4)));
         if (draws.one_of(2)) s.keep = 0.9, s.keep_low = 0x1p-56, s.add = 0.05;
         else if (draws.one_of(2)) s.focal_gamma = 2;
@@ -503,9 +543,11 @@ template <class T> void run_scores(const BlockOps<T>& ops, ptrdiff_t n) {
     double* weight = numbers<double>(for_class_weight, n, share);
     double* pos_weight = numbers<double>(for_wide, n, share);
     double* upstream = numbers<double>(for_upstream, n, share);
+    T* hess = for_h.room<T>(n);
     for (int operation = 0; operation <= LOG_SIGMOID; ++operation)
-        for (int options = 0; options < 64; ++options) {
+        for (int options = 0; options < 128; ++options) {
             if (operation >= SIGMOID && options != 16) continue;
+            if (options & 64 && (operation != BINARY_CROSS_ENTROPY || !(options & (16 | 4)))) continue;
             ScoreBlock<T> block = {operation,
                                    n,
                                    z,
@@ -520,6 +562,7 @@ template <class T> void run_scores(const BlockOps<T>& ops, ptrdiff_t n) {
                                    options & 4 ? upstream : nullptr,
                                    options & 8 ? loss : nullptr,
                                    options & 16 && operation != BINARY_ZERO_ONE ? out : nullptr,
+                                   options & 64 ? hess : nullptr,
                                    0};
             ops.scores(&block);
             ++calls;
