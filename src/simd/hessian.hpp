@@ -57,14 +57,25 @@ struct Shares {
 // Of the sum of a row; of two equal maxima neither is above.
 constexpr double MORE_THAN_HALF = 0.51;
 
+// A vector of T to the k-th of a sum.
+template <class T, int VECTORS> CELOSS_INLINE void add_wide(Sum<T, VECTORS>& sum, int k, typename VectorOf<T>::V v) {
+    if constexpr (sizeof(T) == 4) {
+        sum.add(2 * k, widen_low(v));
+        sum.add(2 * k + 1, widen_high(v));
+    } else {
+        sum.add(k, HighLow(v));
+    }
+}
+
 // The sum of a row's exponentials up to `most`.
 template <class T> double sum_up_to(const T* e, ptrdiff_t classes, T most) {
-    F64 sum[SUM_VECTORS]{};
+    Sum<T, SUM_VECTORS> sum;
     each_wide_vector(classes, [&](int k, ptrdiff_t j, int count) CELOSS_LAMBDA_INLINE {
         const F64 v = load_wide(e + j, count);
-        sum[k] += select(v > (double)most, F64{}, v);
+        sum.add(k, Number<T>(select(v > (double)most, F64{}, v)));
     });
-    return sum_of_lanes(sum);
+    double low;
+    return sum.of_lanes(&low);
 }
 
 // GRAD: the gradient too, into g, which may be e.
@@ -103,7 +114,7 @@ void diagonal_of_lanes(const Tile<T>* e, const Tile<T>* g, const Tile<T>* h, con
         const T* from = e->at + i;
         T *to = h->at + i, *also_to = GRAD ? g->at + i : nullptr;
         double share[W], most[W], others[W];
-        F64 sum[W / WIDE]{}, any_wrong{};
+        F64 any_wrong{};
         for (int k = 0; k < W; k += WIDE) {
             const F64 p = load(shares.p + i + k);
             store(share + k, (1.0 + load(shares.bend + i + k)) * p);
@@ -125,13 +136,13 @@ void diagonal_of_lanes(const Tile<T>* e, const Tile<T>* g, const Tile<T>* h, con
             run(std::false_type());
             continue;
         }
+        Sum<T, W / WIDE> sum;
         for (ptrdiff_t j = 0; j < e->classes; ++j) {
-            const V v = load(from + j * stride), rest = without(v, v > rows.most);
-            if constexpr (sizeof(T) == 4) sum[0] += widen_low(rest), sum[1] += widen_high(rest);
-            else sum[0] += rest;
+            const V v = load(from + j * stride);
+            add_wide<T>(sum, 0, without(v, v > rows.most));
         }
         for (int k = 0; k < W; k += WIDE) {
-            const F64 miss = sum[k / WIDE] * load(shares.p + i + k) + load(r->p_left_out + i + k);
+            const F64 miss = rounded(sum.of_vector(k / WIDE)) * load(shares.p + i + k) + load(r->p_left_out + i + k);
             store(others + k, miss - load(shares.bend + i + k) * (1.0 - miss));
         }
         rows.others = load_narrowed<T>(others);
@@ -178,15 +189,6 @@ void gradient_and_hessian(const Tile<T>* e, const Tile<T>* g, const Tile<T>* h, 
 // summed again, in float64.
 constexpr int PRODUCTS = 4;
 
-template <class T, int VECTORS> CELOSS_INLINE void add_products(Sum<T, VECTORS>& sum, int k, typename VectorOf<T>::V products) {
-    if constexpr (sizeof(T) == 4) {
-        sum.add(2 * k, widen_low(products));
-        sum.add(2 * k + 1, widen_high(products));
-    } else {
-        sum.add(k, HighLow(products));
-    }
-}
-
 // Classes as lanes: one row. `wide`: all of it in float64.
 template <class T> double products_of_row(const T* e, const T* v, ptrdiff_t classes, bool wide, double* low) {
     constexpr int W = lanes_of<T>(), VECTORS = SUM_LANES / W;
@@ -199,7 +201,7 @@ template <class T> double products_of_row(const T* e, const T* v, ptrdiff_t clas
             UNROLL_4 for (int p = 1; p < PRODUCTS; ++p) {
                 products = fma(load(from + p * SUM_LANES), load(with + p * SUM_LANES), products);
             }
-            add_products<T>(sum, k, products);
+            add_wide<T>(sum, k, products);
         }
     }
     each_wide_vector(classes - j, [&](int k, ptrdiff_t i, int count) CELOSS_LAMBDA_INLINE {
@@ -218,7 +220,7 @@ template <class T> void products_of_lanes(const Tile<T>* e, const Tile<T>* v, pt
     for (ptrdiff_t j = 0; j < classes; j += PRODUCTS) {
         auto products = load(at(e, j)) * load(at(v, j));
         for (ptrdiff_t p = j + 1; p < classes && p < j + PRODUCTS; ++p) products = fma(load(at(e, p)), load(at(v, p)), products);
-        add_products<T>(sum, 0, products);
+        add_wide<T>(sum, 0, products);
     }
     for (int k = 0; k < VECTORS; ++k) {
         Number<T> total = sum.of_vector(k);
