@@ -26,6 +26,7 @@ VECTORS = "src/simd/vector.hpp"
 EXP_LOG = "src/simd/exp_log.hpp"
 NUMBERS = "src/simd/number.hpp"
 CROSS_ENTROPY = "src/simd/cross_entropy.hpp"
+HESSIAN = "src/simd/hessian.hpp"
 SOFT_TARGETS = "src/simd/soft_targets.hpp"
 GROUPS = "src/simd/row_groups.hpp"
 BRIER = "src/simd/brier.hpp"
@@ -97,8 +98,7 @@ FAULTS = [
     ),
     Fault(
         "left out: with smoothing and class weights it is the target", KERNELS,
-        "if not options.probabilities and (options.class_weight == NULL or not options.soft_targets):",
-        "if not options.probabilities:",
+        "            and (options.class_weight == NULL or not options.soft_targets)):", "            ):",
         "test_compensations::test_loss_of_the_maximum_alone",
     ),
     # ---- the sum of the exponentials ---------------------------------------------------------------------------------
@@ -207,7 +207,7 @@ FAULTS = [
     ),
     Fault(
         "gradient at the target: low part of float64 1 - p forgotten", CROSS_ENTROPY,
-        "const N miss = others * inverse;", "const N miss = others * number<T>(top_of(inverse));",
+        "miss = others * inverse, nll", "miss = others * number<T>(top_of(inverse)), nll",
         "test_compensations::test_cross_entropy",
     ),
     Fault(
@@ -248,11 +248,11 @@ FAULTS = [
     ),
     Fault(
         "focal: the others and the target changed places", CROSS_ENTROPY,
-        "focal_factors(p, miss, minus_log,", "focal_factors(miss, p, minus_log,", "test_focal",
+        "focal_factors(p, miss, nll,", "focal_factors(miss, p, nll,", "test_focal",
     ),
     Fault(
         "focal: a target that cannot occur has some probability", CROSS_ENTROPY,
-        "select(top_of(minus_log) < FAR, e * inverse, N{})", "e * inverse", "test_focal",
+        "select(top_of(nll) < FAR, e_t * inverse, N{})", "e_t * inverse", "test_focal",
     ),
     Fault(
         "focal: a factor below float32's range rounds", GRADIENT,
@@ -280,7 +280,7 @@ FAULTS = [
     ),
     Fault(
         "focal: binary, the factor's derivative has the other sign", BINARY,
-        "* (no - yes) *", "* (yes - no) *", "test_focal",
+        "sign = no - yes;", "sign = yes - no;", "test_focal",
     ),
     Fault(
         "focal: smoothing beside it is not refused on the short path", SHORT,
@@ -747,7 +747,7 @@ FAULTS = [
     ),
     Fault(
         "long rows: an ignored row keeps what was in out", LONG,
-        "clear_rows(matrix, 1, classes)", "clear_rows(matrix, 1, 0)", "test_special_values",
+        "matrix = piece_at(c.g, c, n, first)\n            clear_rows(matrix, 1, classes)", "pass", "test_special_values",
     ),
     Fault(
         "long rows: the maximum is left out of every piece that attains it", PIECES,
@@ -797,7 +797,7 @@ FAULTS = [
     ),
     Fault(
         "long rows: a sum of the last piece is taken for the row's", PIECES,
-        "for (int k = OTHERS; k <= GAP; ++k)", "for (int k = OTHERS; k < GAP; ++k)", "test_options::test_long_rows",
+        "put(GAP, gap), put(MOMENT", "put(MOMENT", "test_options::test_long_rows",
     ),
     Fault(
         "long rows: a piece has the class weights of the first one", KERNELS,
@@ -905,6 +905,233 @@ FAULTS = [
         "brier: with smoothing, what stood in the tile of targets is added to them", BRIER,
         "__builtin_memset(q->at, 0,", "if (false) __builtin_memset(q->at, 0,", "test_brier",
     ),
+    # ---- second derivatives ------------------------------------------------------------------------------------------
+    Fault(
+        "hessian: of rows that are sure and wrong nobody looks for the others", HESSIAN,
+        "if (!look || r->wrong[i] == 0) return", "return", "test_hessian::test_diagonal",
+    ),
+    Fault(
+        "hessian: of rows that are sure and wrong nobody looks for the others, rows as lanes", HESSIAN,
+        "if (!look || !any_lane(any_wrong != 0.0)) {", "if (true) {", "test_hessian::test_diagonal",
+    ),
+    Fault(
+        "hessian: the target is missing from the sum of the others", HESSIAN,
+        "* shares.p[i] + r->p_left_out[i];", "* shares.p[i];", "test_hessian::test_diagonal",
+    ),
+    Fault(
+        "hessian: the target is missing from the sum of the others, rows as lanes", HESSIAN,
+        "load(shares.p + i + k) + load(r->p_left_out + i + k);", "load(shares.p + i + k);", "test_hessian::test_diagonal",
+    ),
+    Fault(
+        "hessian: wrong is who has nine tenths", CROSS_ENTROPY,
+        "< -0.7134)", "< -0.1054)", "test_hessian",
+    ),
+    Fault(
+        "hessian: at the target as elsewhere", HESSIAN,
+        "put_or_clear(h, place, r->hess_left_out);",
+        "for (ptrdiff_t i = 0; i < h->rows; ++i)\n        if (place[i] < 0) clear_row(h, i);",
+        "test_hessian::test_diagonal",
+    ),
+    Fault(
+        "hessian: at the target as elsewhere, rows as lanes", HESSIAN,
+        "put(h, places, r->hess_left_out);", "", "test_hessian::test_diagonal",
+    ),
+    Fault(
+        "hessian: at the class left out as elsewhere, few classes and options", HESSIAN,
+        "if (whole_rows) put(h, r->left_out, r->hess_left_out);", "", "test_hessian::test_diagonal",
+    ),
+    Fault(
+        "hessian: an ignored row keeps what was in hess_out", HESSIAN,
+        "place[i] = r->targets && r->targets[i] < 0 ? -1 : class_or_0(r->left_out[i]);",
+        "place[i] = class_or_0(r->left_out[i]);", "test_special_values",
+    ),
+    Fault(
+        "hessian: ignored rows of NaN are NaN, rows as lanes", HESSIAN,
+        "store(to + j * to_stride, without(result, ignored));", "store(to + j * to_stride, result);", "test_special_values",
+    ),
+    Fault(
+        "hessian: where all rows are ignored, what was in hess_out stays", KERNELS,
+        "    if c.h.at != NULL:\n        matrix = matrix_at(c.h, outer, inner, 0)\n        clear_rows(",
+        "    if False:\n        matrix = matrix_at(c.h, outer, inner, 0)\n        clear_rows(", "test_special_values",
+    ),
+    Fault(
+        "hessian: no room for the diagonal of strided logits", KERNELS,
+        "    if c.v.at != NULL or c.h.at != NULL:\n        tiles = 3", "    if c.v.at != NULL:\n        tiles = 3",
+        "test_sanitizers::test_kernels_on_the_lowest_level",
+    ),
+    Fault(
+        "hessian: a focal factor's part has the other sign", HESSIAN,
+        "splat<T>((T)((1.0 + shares.bend[i])", "splat<T>((T)((1.0 - shares.bend[i])", "test_hessian::test_focal",
+    ),
+    Fault(
+        "hessian: a focal factor's part has the other sign, rows as lanes", HESSIAN,
+        "(1.0 + load(shares.bend + i + k)) * p", "(1.0 - load(shares.bend + i + k)) * p", "test_hessian::test_focal",
+    ),
+    Fault(
+        "hessian: a focal loss has no part in what is above one half", HESSIAN,
+        "miss - shares.bend[i] * (1.0 - miss)", "miss", "test_hessian::test_focal",
+    ),
+    Fault(
+        "hessian: a focal loss has no part in what is above one half, rows as lanes", HESSIAN,
+        "miss - load(shares.bend + i + k) * (1.0 - miss)", "miss", "test_hessian::test_focal",
+    ),
+    Fault(
+        "hessian: a focal loss's part at the target has the other sign", CROSS_ENTROPY,
+        "(p_t - bend * miss)", "(p_t + bend * miss)", "test_hessian::test_focal",
+    ),
+    Fault(
+        "hessian: a focal loss's exponent counts once too often", CROSS_ENTROPY,
+        "((gamma - 1.0) * slope + 2.0)", "(gamma * slope + 2.0)", "test_hessian::test_focal",
+    ),
+    Fault(
+        "hessian: a focal factor's part may be infinite", CROSS_ENTROPY,
+        "return select(bend > largest, F64{} + largest, select(bend < -largest, F64{} - largest, bend));", "return bend;",
+        "test_hessian::test_focal_of_rows_that_are_sure",
+    ),
+    Fault(
+        "hessian: a focal factor's part ends before its results do", CROSS_ENTROPY,
+        "sizeof(T) == 4 ? 1e36 : 1e305", "sizeof(T) == 4 ? 1e30 : 1e300", "test_hessian::test_focal_of_rows_that_are_sure",
+    ),
+    Fault(
+        "hessian: what goes past the cache begins with the first whole line", VECTORS,
+        "some(before < n ? before : n);", "i = before < n ? before : n;", "test_hessian::test_past_the_cache",
+    ),
+    Fault(
+        "hessian: what goes past the cache ends with the last whole line", VECTORS,
+        "    some(n);\n}", "    if (!STREAM) some(n);\n}", "test_hessian::test_past_the_cache",
+    ),
+    Fault(
+        "hessian: long rows leave out the target", KERNELS,
+        "if (not options.probabilities and (at.whole_rows or not options.hessian)", "if (not options.probabilities",
+        "test_hessian::test_long_rows",
+    ),
+    Fault(
+        "hessian: a piece's exponentials are the row's", HESSIAN,
+        "p[i] = r->inverse.high[i] * ratio;", "p[i] = r->inverse.high[i];", "test_hessian::test_long_rows",
+    ),
+    Fault(
+        "hessian: the maximum of a long row is in its first piece", LONG,
+        "job.argmax[n] = first * PIECE_CLASSES + ", "job.argmax[n] = ", "test_hessian::test_long_rows",
+    ),
+    Fault(
+        "hessian: of a long row's focal loss the target is as the others", LONG,
+        "if c.h.at != NULL and c.options.focal_gamma > 0:", "if False:", "test_hessian::test_focal",
+    ),
+    Fault(
+        "hessian: a long row that is ignored keeps what was in hess_out", LONG,
+        "matrix = piece_at(c.h, c, n, first)\n            clear_rows(matrix, 1, classes)", "pass", "test_special_values",
+    ),
+    Fault(
+        "product: the last classes count nothing", HESSIAN,
+        "each_wide_vector(classes - j,", "each_wide_vector(0,", "test_hessian::test_product",
+    ),
+    Fault(
+        "product: the last classes count nothing, rows as lanes", HESSIAN,
+        "for (ptrdiff_t j = 0; j < e->classes;) {", "for (ptrdiff_t j = 0; j + PRODUCTS <= e->classes;) {",
+        "test_hessian::test_product",
+    ),
+    Fault(
+        "product: the target is missing from the mean", HESSIAN,
+        "mean += p * v - bend * above;", "", "test_hessian::test_product",
+    ),
+    Fault(
+        "product: a focal loss has no part in the mean", HESSIAN,
+        "mean += p * v - bend * above;", "mean += p * v;", "test_hessian::test_focal",
+    ),
+    Fault(
+        "product: a focal loss has no part at the target", HESSIAN,
+        "above * (p - bend * miss)", "above * p", "test_hessian::test_focal",
+    ),
+    Fault(
+        "product: an ignored row keeps what was in out", HESSIAN,
+        "if (r->targets && r->targets[i] < 0) clear_row(g, i);", "{}", "test_special_values",
+    ),
+    Fault(
+        "product: ignored rows of NaN are NaN", HESSIAN,
+        "select(ignored_rows(r->targets, i), F64{}, at_target)", "at_target", "test_special_values",
+    ),
+    Fault(
+        "product: of a long row only the last piece counts", PIECES,
+        "moment.add(product_of(number_of(each, MOMENT, exact), scale));",
+        "moment = product_of(number_of(each, MOMENT, exact), scale);", "test_hessian::test_long_rows",
+    ),
+    Fault(
+        "product: pieces add up as they are", PIECES,
+        "moment.add(product_of(number_of(each, MOMENT, exact), scale));", "moment.add(number_of(each, MOMENT, exact));",
+        "test_hessian::test_long_rows",
+    ),
+    Fault(
+        "product: at the target of a long row stands its gradient", LONG,
+        "job.target_apart = c.target != NULL and (c.v.at == NULL or r.left_out == r.targets)",
+        "job.target_apart = c.target != NULL", "test_hessian::test_long_rows",
+    ),
+    Fault(
+        "product: what the vector is at a long row's target is forgotten", LONG,
+        "job.v_target[n] = number_at(c.v, c, n, job.target[n], &kind)", "pass", "test_hessian::test_long_rows",
+    ),
+    Fault(
+        "binary: second derivatives without the upstream gradient", BINARY,
+        "factor.times(product, product_low)", "common.times(product, product_low)", "test_hessian::test_binary",
+    ),
+    Fault(
+        "binary: weighted second derivatives without the upstream gradient", BINARY,
+        "rounded(curvature * up)", "rounded(curvature)", "test_hessian::test_binary",
+    ),
+    Fault(
+        "binary: second derivatives without the weight of the positive", BINARY,
+        "curvature = (a0 + a1) * (p * miss)", "curvature = weight * (p * miss)", "test_hessian::test_binary",
+    ),
+    Fault(
+        "binary: the focal factor's second derivative has the other sign", BINARY,
+        "s * (miss - p) + (gamma", "s * (p - miss) + (gamma", "test_hessian::test_binary_focal",
+    ),
+    Fault(
+        "binary: the second derivative of a weight of 0 is NaN", BINARY,
+        "*hess = select(left_out, F64{}, *hess);", "{}", "test_special_values",
+    ),
+    Fault(
+        "arguments: an out that overlaps the vector is let through", ARGUMENTS,
+        'beside_out = {**inputs, "vector": second}', "pass", "test_errors",
+    ),
+    Fault(
+        "arguments: a hess_out that overlaps out is let through", ARGUMENTS,
+        'beside_out = {**inputs, "hess_out": second}', "pass", "test_errors",
+    ),
+    Fault(
+        "arguments: a hess_out that overlaps what is given is let through", ARGUMENTS,
+        'as_out(second, logits, given, inputs, called="hess_out")', 'as_out(second, logits, given, {}, called="hess_out")',
+        "test_errors",
+    ),
+    Fault(
+        "arguments: a vector of another shape is let through", ARGUMENTS,
+        "if vector.shape != logits.shape:", "if vector.size != logits.size:", "test_errors",
+    ),
+    Fault(
+        "short path: an out that overlaps the vector or hess_out is let through", SHORT,
+        "<cnp.ndarray>grad, (target, weight, sample_weight, grad_output, second))",
+        "<cnp.ndarray>grad, (target, weight, sample_weight, grad_output))", "test_errors",
+    ),
+    Fault(
+        "short path: a hess_out that overlaps the weights is let through", SHORT,
+        "<cnp.ndarray>hess, (target, weight, sample_weight, grad_output))",
+        "<cnp.ndarray>hess, (target, sample_weight, grad_output))", "test_short_paths",
+    ),
+    Fault(
+        "short path: a hess_out of scores that overlaps the labels is let through", SHORT,
+        "<cnp.ndarray>hess, (target, weight, pos_weight, grad_output))",
+        "<cnp.ndarray>hess, (weight, pos_weight, grad_output))", "test_short_paths",
+    ),
+    Fault(
+        "short path: a vector of another shape is let through", SHORT,
+        "not same_shape(<cnp.ndarray>vector, x)", "cnp.PyArray_SIZE(<cnp.ndarray>vector) != cnp.PyArray_SIZE(x)", "test_errors",
+    ),
+    Fault(
+        "short path: a vector that is a list goes on to the general path", SHORT,
+        "row_weight, upstream = array_of(weight), array_of(sample_weight), array_of(grad_output)\n"
+        "    vector = array_of(second)",
+        "row_weight, upstream = array_of(weight), array_of(sample_weight), array_of(grad_output)\n"
+        "    vector = second", "test_short_paths",
+    ),
     # ---- scores of binary losses -------------------------------------------------------------------------------------
     Fault(
         "binary: a weight for the whole run is taken for its first score only", SCORES,
@@ -976,8 +1203,8 @@ FAULTS = [
     ),
     Fault(
         "short path: an out that overlaps the weights is let through", SHORT,
-        "grad, target) and is_clear_of(<cnp.ndarray>grad, weight)\n                and is_clear_of(<cnp.ndarray>grad, sample",
-        "grad, target)\n                and is_clear_of(<cnp.ndarray>grad, sample", "test_errors",
+        "<cnp.ndarray>grad, (target, weight, sample_weight, grad_output, second))",
+        "<cnp.ndarray>grad, (target, sample_weight, grad_output, second))", "test_errors",
     ),
     Fault(
         "short path: an out that overlaps strided labels is let through", SHORT,
@@ -1085,9 +1312,9 @@ FAULTS = [
     ),
     Fault(
         "losses: any failure in the kernel is tried a second time", LOSSES,
-        "    result = _kernels.loss_of_rows(operation, arguments)\n",
-        "    try:\n        result = _kernels.loss_of_rows(operation, arguments)\n"
-        "    except:\n        result = _kernels.loss_of_rows(operation, arguments)\n",
+        "    found = _kernels.loss_of_rows(operation, arguments)\n",
+        "    try:\n        found = _kernels.loss_of_rows(operation, arguments)\n"
+        "    except:\n        found = _kernels.loss_of_rows(operation, arguments)\n",
         "test_processes::test_keyboard_interrupt_during_a_call",
     ),
     Fault(
