@@ -138,18 +138,6 @@ FAULTS = [
         "test_compensations::test_cross_entropy",
     ),
     Fault(
-        "exponentials: class j of a row's end goes to another lane of the sum", EXP_SUM,
-        "classes - j < BATCH ? classes - j : BATCH, row, sum, k);",
-        "classes - j < BATCH ? classes - j : BATCH, row, sum, k + 1);",
-        "test_bits",
-    ),
-    Fault(
-        "exponentials: lanes of the sum are added in another order", NUMBERS,
-        "for (int i = 0; i < 4; ++i) add(i, i + 4);\n    add(0, 1), add(2, 3), add(0, 2);",
-        "for (int i = 0; i < 4; ++i) add(i, i + 4);\n    add(0, 2), add(1, 3), add(0, 1);",
-        "test_bits",
-    ),
-    Fault(
         "left out: a target far below underflows, float32", EXP_SUM,
         "near = max_or_nan((m - shift) - FAR, x);", "near = x;", "test_cross_entropy",
     ),
