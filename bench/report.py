@@ -79,10 +79,12 @@ def measure(part: str, path: Path, quick: bool) -> None:
 
 
 def without_rounds(path: Path) -> None:
-    """Keep the statistics, drop the single rounds: what ``pytest-benchmark compare`` needs."""
+    """Keep the statistics, drop the single rounds and parameters that are no JSON: what ``pytest-benchmark compare`` needs."""
     saved = json.loads(path.read_text(encoding="utf-8"))
     for benchmark in saved["benchmarks"]:
         benchmark["stats"].pop("data", None)
+        params = benchmark["params"] or {}
+        benchmark["params"] = {name: value for name, value in params.items() if not str(value).startswith("UNSERIALIZABLE")}
     path.write_text(json.dumps(saved, indent=1), encoding="utf-8")
 
 
