@@ -469,7 +469,7 @@ def as_out(out: Any, logits: Array, given: Array, others: dict[str, Any], name: 
     """
     if not isinstance(out, np.ndarray):
         raise TypeError(f"{called} must be a NumPy array, got {type(out).__name__}")
-    if isinstance(out, np.ma.MaskedArray):
+    if type(out) is not np.ndarray and isinstance(out, np.ma.MaskedArray):  # np.ma is imported at the first look
         raise TypeError(f"{called} is a masked array; pass {called}.data")
     if out.shape != logits.shape or out.dtype != logits.dtype:
         raise ValueError(f"{called} is {described(out)}; expected {described(logits)}, as {name} is")
