@@ -7,9 +7,7 @@ from celoss.binary_losses import (
     binary_brier_score,
     binary_brier_score_with_grad,
     binary_cross_entropy,
-    binary_cross_entropy_hessp,
     binary_cross_entropy_with_grad,
-    binary_cross_entropy_with_grad_hess,
     binary_zero_one_loss,
 )
 from celoss.criteria import BinaryCrossEntropyLoss, CrossEntropyLoss
@@ -17,10 +15,14 @@ from celoss.losses import (
     brier_score,
     brier_score_with_grad,
     cross_entropy,
-    cross_entropy_hessp,
     cross_entropy_with_grad,
-    cross_entropy_with_grad_hess,
     zero_one_loss,
+)
+from celoss.second_derivatives import (
+    binary_cross_entropy_hessp,
+    binary_cross_entropy_with_grad_hess,
+    cross_entropy_hessp,
+    cross_entropy_with_grad_hess,
 )
 
 __all__ = [

@@ -223,7 +223,7 @@ cdef inline void set_plain_layout(Layout* layout, cnp.ndarray a, Py_ssize_t clas
 # ---- losses of rows ----------------------------------------------------------------------------------------------------------
 
 def loss_of_rows(int operation, arguments):
-    """What is wanted of a loss, on `_arguments.RowArguments`; an int is the row of a target out of range."""
+    """What is wanted of a loss, on `_row_arguments.RowArguments`; an int is the row of a target out of range."""
     cdef LossCall call
     cdef Call* c = &call.rows
     cdef cnp.ndarray array
@@ -422,7 +422,7 @@ cdef object loss_of_scores_call(ScoresCall* s, int reduction, double normalizer,
 
 
 def loss_of_scores(int operation, arguments):
-    """What is wanted of a loss, on `_arguments.ScoreArguments`. None: a label or weight cannot be."""
+    """What is wanted of a loss, on `_score_arguments.ScoreArguments`. None: a label or weight cannot be."""
     cdef ScoresCall s
     cdef cnp.ndarray logits = arguments.logits, loss = arguments.loss
     dims = list(range(logits.ndim))

@@ -305,7 +305,7 @@ cdef object usual_loss_of_rows(int operation, object logits, object target, obje
 
 
 def short_loss_of_rows(general, int operation, logits, target, axis, ignore_index, tuple options):
-    """What is wanted of a loss. `options`: those of `_arguments.row_arguments`, in its order."""
+    """What is wanted of a loss. `options`: those of `_row_arguments.row_arguments`, in its order."""
     result = usual_loss_of_rows(operation, logits, target, axis, ignore_index, options)
     return general(operation, logits, target, axis, ignore_index, options) if result is None else result
 
@@ -466,7 +466,7 @@ cdef object usual_loss_of_scores(int operation, object logits, object target, ob
 
 
 def short_loss_of_scores(general, int operation, logits, target, weight, pos_weight, tuple options):
-    """What is wanted of a loss. `options`: those of `_arguments.score_arguments`, in its order."""
+    """What is wanted of a loss. `options`: those of `_score_arguments.score_arguments`, in its order."""
     result = usual_loss_of_scores(operation, logits, target, weight, pos_weight, options)
     return general(operation, logits, target, weight, pos_weight, options) if result is None else result
 

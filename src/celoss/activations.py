@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from celoss import _arguments, _kernels
+from celoss import _general_paths, _kernels
 from celoss._kernels import Operation, ScoreOperation
 
 __all__ = ["log_sigmoid", "log_softmax", "log_softmax_vjp", "logsumexp", "sigmoid", "softmax", "softmax_vjp"]
@@ -54,7 +53,7 @@ def softmax(x: ArrayLike, *, axis: int | tuple[int, ...] | None = -1, out: NDArr
     >>> celoss.softmax(np.zeros((2, 2)), axis=None).tolist()
     [[0.25, 0.25], [0.25, 0.25]]
     """
-    result: NDArray[Any] = _kernels.short_activation_of_rows(_of_rows, _SOFTMAX, x, axis, out)
+    result: NDArray[Any] = _kernels.short_activation_of_rows(_general_paths.activation_of_rows, _SOFTMAX, x, axis, out)
     return result
 
 
@@ -90,7 +89,7 @@ def log_softmax(x: ArrayLike, *, axis: int | tuple[int, ...] | None = -1, out: N
     >>> celoss.log_softmax(np.array([20.0, 0.0], np.float32))
     array([-2.0611537e-09, -2.0000000e+01], dtype=float32)
     """
-    result: NDArray[Any] = _kernels.short_activation_of_rows(_of_rows, _LOG_SOFTMAX, x, axis, out)
+    result: NDArray[Any] = _kernels.short_activation_of_rows(_general_paths.activation_of_rows, _LOG_SOFTMAX, x, axis, out)
     return result
 
 
@@ -131,8 +130,9 @@ def logsumexp(x: ArrayLike, *, axis: int | tuple[int, ...] | None = -1, keepdims
     [2.079, 2.079, 2.079]
     """
     if keepdims:
-        return _sums(_LOGSUMEXP, x, axis, None, True)
-    result: NDArray[Any] = _kernels.short_activation_of_rows(_sums, _LOGSUMEXP, x, axis, None)
+        sums: NDArray[Any] = _general_paths.logsumexp_of_rows(_LOGSUMEXP, x, axis, None, keepdims=True)
+        return sums
+    result: NDArray[Any] = _kernels.short_activation_of_rows(_general_paths.logsumexp_of_rows, _LOGSUMEXP, x, axis, None)
     return result
 
 
@@ -179,7 +179,7 @@ def softmax_vjp(p: ArrayLike, grad_output: ArrayLike, *, axis: int = -1, out: ND
     >>> celoss.softmax_vjp(p, np.array([4.0, 0.0, 0.0])).tolist()
     [0.75, -0.25, -0.5]
     """
-    result: NDArray[Any] = _kernels.short_vjp_of_rows(_back, _SOFTMAX_VJP, p, grad_output, axis, out)
+    result: NDArray[Any] = _kernels.short_vjp_of_rows(_general_paths.vjp_of_rows, _SOFTMAX_VJP, p, grad_output, axis, out)
     return result
 
 
@@ -213,7 +213,7 @@ def log_softmax_vjp(log_p: ArrayLike, grad_output: ArrayLike, *, axis: int = -1,
     >>> celoss.log_softmax_vjp(log_p, np.array([-1.0, 0.0, 0.0, 0.0])).tolist()
     [-0.75, 0.25, 0.25, 0.25]
     """
-    result: NDArray[Any] = _kernels.short_vjp_of_rows(_back, _LOG_SOFTMAX_VJP, log_p, grad_output, axis, out)
+    result: NDArray[Any] = _kernels.short_vjp_of_rows(_general_paths.vjp_of_rows, _LOG_SOFTMAX_VJP, log_p, grad_output, axis, out)
     return result
 
 
@@ -247,7 +247,7 @@ def sigmoid(x: ArrayLike, *, out: NDArray[Any] | None = None) -> NDArray[Any]:
     >>> celoss.sigmoid(np.array([-np.inf, 0.0, np.inf])).tolist()
     [0.0, 0.5, 1.0]
     """
-    result: NDArray[Any] = _kernels.short_activation_of_scores(_of_scores, _SIGMOID, x, out)
+    result: NDArray[Any] = _kernels.short_activation_of_scores(_general_paths.activation_of_scores, _SIGMOID, x, out)
     return result
 
 
@@ -279,71 +279,5 @@ def log_sigmoid(x: ArrayLike, *, out: NDArray[Any] | None = None) -> NDArray[Any
     >>> celoss.log_sigmoid(np.array([40.0, -40.0])).tolist()
     [-4.248354255291589e-18, -40.0]
     """
-    result: NDArray[Any] = _kernels.short_activation_of_scores(_of_scores, _LOG_SIGMOID, x, out)
-    return result
-
-
-def _of_rows(operation: Operation, x: ArrayLike, axis: int | tuple[int, ...] | None, out: NDArray[Any] | None) -> NDArray[Any]:
-    """The general path of `short_activation_of_rows`."""
-    array, storage, result = _arguments.activation_arguments(x, out)
-    axes = _arguments.as_axes(axis, array.ndim)
-    if len(axes) == 1:
-        bits, result_bits = _arguments.as_bits(array, storage), _arguments.as_bits(result, storage)
-        _kernels.activation_of_rows(operation, bits, storage, axes[0], result_bits, None)
-    else:
-        _of_several_axes(operation, array, storage, axes, result)
-    return result if result.ndim or out is not None else result[()]
-
-
-def _sums(
-    operation: Operation, x: ArrayLike, axis: int | tuple[int, ...] | None, out: None, keepdims: bool = False
-) -> NDArray[Any]:
-    """The general path of `short_activation_of_rows`, for what has a number for each row."""
-    array, storage = _arguments.as_logits(x, "x")
-    axes = _arguments.as_axes(axis, array.ndim)
-    if len(axes) == 1:
-        rows, number = array, axes[0]
-    else:
-        rows = _arguments.with_axes_as_one(array, axes)
-        number = rows.ndim - 1
-    shape = rows.shape[:number] + rows.shape[number + 1 :]
-    dtype = np.float64 if storage == _arguments.FLOAT64 else np.float32
-    if rows.shape[number]:
-        result = _kernels.empty_result(shape, dtype)
-        _kernels.activation_of_rows(operation, _arguments.as_bits(rows, storage), storage, number, None, result)
-    else:
-        result = np.full(shape, -np.inf, dtype)  # of nothing
-    if keepdims:
-        result = np.expand_dims(result, axes)
-    return result if result.ndim else result[()]
-
-
-def _of_several_axes(
-    operation: Operation, array: NDArray[Any], storage: int, axes: tuple[int, ...], result: NDArray[Any]
-) -> None:
-    """The kernel knows one axis of classes: what lies along the axes becomes one, in views where the strides allow it."""
-    rows, written = (_arguments.with_axes_as_one(a, axes) for a in (array, result))
-    bits, written_bits = _arguments.as_bits(rows, storage), _arguments.as_bits(written, storage)
-    _kernels.activation_of_rows(operation, bits, storage, rows.ndim - 1, written_bits, None)
-    if not np.may_share_memory(written, result):
-        moved = _arguments.with_axes_last(result, axes)
-        moved[...] = written.reshape(moved.shape)
-
-
-def _of_scores(operation: ScoreOperation, x: ArrayLike, out: NDArray[Any] | None) -> NDArray[Any]:
-    """The general path of `short_activation_of_scores`."""
-    array, storage, result = _arguments.activation_arguments(x, out)
-    bits, result_bits = _arguments.as_bits(array, storage), _arguments.as_bits(result, storage)
-    _kernels.activation_of_scores(operation, bits, storage, result_bits)
-    return result if result.ndim or out is not None else result[()]
-
-
-def _back(operation: Operation, x: ArrayLike, grad_output: ArrayLike, axis: int, out: NDArray[Any] | None) -> NDArray[Any]:
-    """The general path of `short_vjp_of_rows`."""
-    name = "p" if operation == _SOFTMAX_VJP else "log_p"
-    array, storage, result = _arguments.activation_arguments(x, out, name)
-    number = _arguments.as_axis(axis, array.ndim, name)
-    upstream, upstream_storage = _arguments.upstream_of_each(grad_output, array, name, out)
-    bits, result_bits = _arguments.as_bits(array, storage), _arguments.as_bits(result, storage)
-    _kernels.activation_of_rows(operation, bits, storage, number, result_bits, None, upstream, upstream_storage)
+    result: NDArray[Any] = _kernels.short_activation_of_scores(_general_paths.activation_of_scores, _LOG_SIGMOID, x, out)
     return result

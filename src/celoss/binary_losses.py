@@ -1,22 +1,19 @@
-"""The losses of binary scores: check, allocate, run the kernel, reduce."""
+"""The losses of binary scores, and their gradients."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from celoss import _arguments, _kernels
+from celoss import _general_paths, _kernels
 from celoss._kernels import ScoreOperation, Wanted
 
 __all__ = [
     "binary_brier_score",
     "binary_brier_score_with_grad",
     "binary_cross_entropy",
-    "binary_cross_entropy_hessp",
     "binary_cross_entropy_with_grad",
-    "binary_cross_entropy_with_grad_hess",
     "binary_zero_one_loss",
 ]
 
@@ -26,7 +23,7 @@ _CROSS_ENTROPY, _BRIER, _ZERO_ONE = (
     ScoreOperation.BINARY_BRIER,
     ScoreOperation.BINARY_ZERO_ONE,
 )
-_LOSS, _GRADIENT, _HESSIAN, _PRODUCT = map(int, Wanted)
+_LOSS, _GRADIENT = int(Wanted.LOSS_ALONE), int(Wanted.GRADIENT)
 
 
 def binary_cross_entropy(
@@ -101,7 +98,7 @@ def binary_cross_entropy(
     4.248354255291589e-18
     """
     loss: float | NDArray[Any] = _kernels.short_loss_of_scores(
-        _loss_of_scores, _CROSS_ENTROPY, logits, target, weight, pos_weight,
+        _general_paths.loss_of_scores, _CROSS_ENTROPY, logits, target, weight, pos_weight,
         (label_smoothing, focal_gamma, reduction, normalizer, n_threads, _LOSS, None, None, None),
     )  # fmt: skip
     return loss
@@ -164,123 +161,10 @@ def binary_cross_entropy_with_grad(
     (1.41, [-0.25, 0.4404])
     """
     pair: tuple[float | NDArray[Any], NDArray[Any]] = _kernels.short_loss_of_scores(
-        _loss_of_scores, _CROSS_ENTROPY, logits, target, weight, pos_weight,
+        _general_paths.loss_of_scores, _CROSS_ENTROPY, logits, target, weight, pos_weight,
         (label_smoothing, focal_gamma, reduction, normalizer, n_threads, _GRADIENT, grad_output, out, None),
     )  # fmt: skip
     return pair
-
-
-def binary_cross_entropy_with_grad_hess(
-    logits: ArrayLike,
-    target: ArrayLike,
-    *,
-    weight: ArrayLike | None = None,
-    pos_weight: ArrayLike | None = None,
-    label_smoothing: float = 0.0,
-    focal_gamma: float = 0.0,
-    reduction: str = "mean",
-    normalizer: float | None = None,
-    n_threads: int | None = None,
-    grad_output: ArrayLike | None = None,
-    out: NDArray[Any] | None = None,
-    hess_out: NDArray[Any] | None = None,
-) -> tuple[float | NDArray[Any], NDArray[Any], NDArray[Any]]:
-    r"""Binary cross-entropy, its gradient and its second derivative with respect to each score, in one pass.
-
-    With the symbols of `binary_cross_entropy`,
-
-    .. math:: \frac{\partial^2 l}{\partial z^2} = w\, (w_+\, y' + 1 - y')\, \sigma(z)\, \sigma(-z),
-
-    right to the last digits at any confidence, where :math:`p (1 - p)` would be 0. With a focal exponent it is the exact
-    second derivative as well, which is negative where the loss is concave: at scores that are far off.
-
-    Parameters
-    ----------
-    logits, target, weight, pos_weight, label_smoothing, focal_gamma, reduction, normalizer, n_threads
-        As for `binary_cross_entropy`.
-    grad_output : float or array_like, optional
-        Upstream gradient: multiplies both derivatives. Otherwise as for `binary_cross_entropy_with_grad`.
-    out, hess_out : ndarray, optional
-        Receive the gradient and the second derivative: same shape and dtype as `logits`. One of them may be `logits` itself.
-
-    Returns
-    -------
-    loss : float or ndarray
-        As from `binary_cross_entropy`.
-    grad, hess : ndarray
-        Shape and dtype of `logits`, NumPy scalars where they have no dimension; `out` and `hess_out` where they are given.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As for `binary_cross_entropy`, and for an `out` or `hess_out` that does not fit.
-
-    See Also
-    --------
-    binary_cross_entropy_hessp : The second derivative times a vector.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import celoss
-    >>> loss, grad, hess = celoss.binary_cross_entropy_with_grad_hess(np.array([0.0, 40.0]), np.array([1, 1]), reduction="sum")
-    >>> grad.tolist(), hess.tolist()
-    ([-0.5, -4.248354255291589e-18], [0.25, 4.248354255291589e-18])
-    """
-    results: tuple[float | NDArray[Any], NDArray[Any], NDArray[Any]] = _kernels.short_loss_of_scores(
-        _loss_of_scores, _CROSS_ENTROPY, logits, target, weight, pos_weight,
-        (label_smoothing, focal_gamma, reduction, normalizer, n_threads, _HESSIAN, grad_output, out, hess_out),
-    )  # fmt: skip
-    return results
-
-
-def binary_cross_entropy_hessp(
-    logits: ArrayLike,
-    target: ArrayLike,
-    vector: ArrayLike,
-    *,
-    weight: ArrayLike | None = None,
-    pos_weight: ArrayLike | None = None,
-    label_smoothing: float = 0.0,
-    focal_gamma: float = 0.0,
-    reduction: str = "mean",
-    normalizer: float | None = None,
-    n_threads: int | None = None,
-    out: NDArray[Any] | None = None,
-) -> NDArray[Any]:
-    r"""Product of the Hessian of binary cross-entropy, which is diagonal, with a vector.
-
-    Parameters
-    ----------
-    logits, target, weight, pos_weight, label_smoothing, focal_gamma, reduction, normalizer, n_threads
-        As for `binary_cross_entropy`.
-    vector : array_like
-        A number for each score: of the logits' shape.
-    out : ndarray, optional
-        Receives the product: same shape and dtype as `logits`. May be `logits` itself.
-
-    Returns
-    -------
-    ndarray
-        The second derivatives of `binary_cross_entropy_with_grad_hess` times `vector`, of shape and dtype of `logits`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As for `binary_cross_entropy`, and for a `vector` or an `out` that does not fit.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import celoss
-    >>> celoss.binary_cross_entropy_hessp(np.array([0.0, 2.0]), np.array([1, 0]), np.array([1.0, -2.0])).round(4).tolist()
-    [0.125, -0.105]
-    """
-    product: NDArray[Any] = _kernels.short_loss_of_scores(
-        _loss_of_scores, _CROSS_ENTROPY, logits, target, weight, pos_weight,
-        (label_smoothing, focal_gamma, reduction, normalizer, n_threads, _PRODUCT, None, out, vector),
-    )  # fmt: skip
-    return product
 
 
 def binary_brier_score(
@@ -317,7 +201,7 @@ def binary_brier_score(
     0.25
     """
     loss: float | NDArray[Any] = _kernels.short_loss_of_scores(
-        _loss_of_scores, _BRIER, logits, target, weight, None,
+        _general_paths.loss_of_scores, _BRIER, logits, target, weight, None,
         (0.0, 0.0, reduction, normalizer, n_threads, _LOSS, None, None, None),
     )  # fmt: skip
     return loss
@@ -368,7 +252,7 @@ def binary_brier_score_with_grad(
     (0.25, array([-0.25]))
     """
     pair: tuple[float | NDArray[Any], NDArray[Any]] = _kernels.short_loss_of_scores(
-        _loss_of_scores, _BRIER, logits, target, weight, None,
+        _general_paths.loss_of_scores, _BRIER, logits, target, weight, None,
         (0.0, 0.0, reduction, normalizer, n_threads, _GRADIENT, grad_output, out, None),
     )  # fmt: skip
     return pair
@@ -410,35 +294,7 @@ def binary_zero_one_loss(
     0.25
     """
     loss: float | NDArray[Any] = _kernels.short_loss_of_scores(
-        _loss_of_scores, _ZERO_ONE, logits, target, weight, None,
+        _general_paths.loss_of_scores, _ZERO_ONE, logits, target, weight, None,
         (0.0, 0.0, reduction, normalizer, n_threads, _LOSS, None, None, None),
     )  # fmt: skip
     return loss
-
-
-def _loss_of_scores(
-    operation: ScoreOperation,
-    logits: ArrayLike,
-    target: ArrayLike,
-    weight: ArrayLike | None,
-    pos_weight: ArrayLike | None,
-    options: tuple[Any, ...],
-) -> Any:
-    """The general path of `short_loss_of_scores`: what is unusual, or wrong."""
-    arguments, results = _arguments.score_arguments(logits, target, weight, pos_weight, *options)
-    found = _kernels.loss_of_scores(operation, arguments)
-    if found is None:
-        raise _arguments.bad_score_value(target, weight, pos_weight)
-    out, second = options[-2:]
-    if arguments.wanted == _PRODUCT:
-        return _of_one_score(results.grad, out)
-    loss = _of_one_score(found if arguments.wanted == _LOSS else found[0], None)
-    if arguments.wanted == _LOSS:
-        return loss
-    grad = _of_one_score(results.grad, out)
-    return (loss, grad) if arguments.wanted == _GRADIENT else (loss, grad, _of_one_score(results.hess, second))
-
-
-def _of_one_score(result: Any, out: NDArray[Any] | None) -> Any:
-    """A result without dimensions is a NumPy scalar, but for what is in the user's array `out`."""
-    return result[()] if isinstance(result, np.ndarray) and result.ndim == 0 and out is None else result

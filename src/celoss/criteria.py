@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from celoss import binary_losses, losses
-from celoss._arguments import REDUCTIONS, as_array, as_logits, as_upstream, check_row_options, check_score_options
+from celoss._arguments import REDUCTIONS, as_array, as_logits, as_upstream
+from celoss._row_arguments import check_row_options
+from celoss._score_arguments import check_score_options
 
 __all__ = ["BinaryCrossEntropyLoss", "CrossEntropyLoss"]
 

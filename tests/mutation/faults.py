@@ -43,6 +43,9 @@ LONG = "src/celoss/_long_rows.pxi"
 SCORES = "src/celoss/_scores.pxi"
 RESULTS = "src/celoss/_results.pxi"
 ARGUMENTS = "src/celoss/_arguments.py"
+ROW_ARGUMENTS = "src/celoss/_row_arguments.py"
+OUTPUTS = "src/celoss/_outputs.py"
+GENERAL = "src/celoss/_general_paths.py"
 CONFIG = "src/celoss/_config.py"
 LOSSES = "src/celoss/losses.py"
 CRITERIA = "src/celoss/criteria.py"
@@ -1078,20 +1081,20 @@ FAULTS = [
         "*hess = select(left_out, F64{}, *hess);", "{}", "test_special_values",
     ),
     Fault(
-        "arguments: an out that overlaps the vector is let through", ARGUMENTS,
+        "arguments: an out that overlaps the vector is let through", OUTPUTS,
         'beside_out = {**inputs, "vector": second}', "pass", "test_errors",
     ),
     Fault(
-        "arguments: a hess_out that overlaps out is let through", ARGUMENTS,
+        "arguments: a hess_out that overlaps out is let through", OUTPUTS,
         'beside_out = {**inputs, "hess_out": second}', "pass", "test_errors",
     ),
     Fault(
-        "arguments: a hess_out that overlaps what is given is let through", ARGUMENTS,
+        "arguments: a hess_out that overlaps what is given is let through", OUTPUTS,
         'as_out(second, logits, given, inputs, called="hess_out")', 'as_out(second, logits, given, {}, called="hess_out")',
         "test_errors",
     ),
     Fault(
-        "arguments: a vector of another shape is let through", ARGUMENTS,
+        "arguments: a vector of another shape is let through", OUTPUTS,
         "if vector.shape != logits.shape:", "if vector.size != logits.size:", "test_errors",
     ),
     Fault(
@@ -1136,7 +1139,7 @@ FAULTS = [
         "else (array >= 0) & (array < np.inf)", "else ~(array < 0)", "test_errors",
     ),
     Fault(
-        "arguments: rows with several ones are one-hot", ARGUMENTS,
+        "arguments: rows with several ones are one-hot", ROW_ARGUMENTS,
         "good = (array != 0).sum(axis=axis) == 1", "good = (array != 0).any(axis=axis)", "test_labels",
     ),
     Fault(
@@ -1144,11 +1147,11 @@ FAULTS = [
         "if count := counting():", "if (count := counting()) < 0:", "test_left_out",
     ),
     Fault(
-        "arguments: an out that overlaps the logits is let through", ARGUMENTS,
-        "if out is not given and _overlap(out, given) and not _same_elements(out, given):", "if False:", "test_errors",
+        "arguments: an out that overlaps the logits is let through", OUTPUTS,
+        "if out is not given and overlap(out, given) and not same_elements(out, given):", "if False:", "test_errors",
     ),
     Fault(
-        "arguments: an out that overlaps itself is let through", ARGUMENTS,
+        "arguments: an out that overlaps itself is let through", OUTPUTS,
         "if _overlaps_itself(out):", "if False:", "test_errors",
     ),
     Fault(
@@ -1156,7 +1159,7 @@ FAULTS = [
         "return number % ndim", "return abs(number)", "test_layouts test_options",
     ),
     Fault(
-        "arguments: unsigned targets wrap around", ARGUMENTS,
+        "arguments: unsigned targets wrap around", ROW_ARGUMENTS,
         "if (array.dtype.kind == \"u\" and array.itemsize == 8) or mark != ignore_index:", "if mark != ignore_index:",
         "test_dtypes",
     ),
@@ -1299,7 +1302,7 @@ FAULTS = [
         'asked = os.environ.get("CELOSS_KEEP_RESULTS", "").strip()', 'asked = ""', "test_kept",
     ),
     Fault(
-        "losses: any failure in the kernel is tried a second time", LOSSES,
+        "general path: any failure in the kernel is tried a second time", GENERAL,
         "    found = _kernels.loss_of_rows(operation, arguments)\n",
         "    try:\n        found = _kernels.loss_of_rows(operation, arguments)\n"
         "    except:\n        found = _kernels.loss_of_rows(operation, arguments)\n",
@@ -1307,8 +1310,8 @@ FAULTS = [
     ),
     Fault(
         "losses: a function that cannot be pickled", LOSSES,
-        "def _loss_of_rows(",
-        "cross_entropy_with_grad = (lambda f: lambda *a, **k: f(*a, **k))(cross_entropy_with_grad)\n\n\ndef _loss_of_rows(",
+        "def brier_score(",
+        "cross_entropy_with_grad = (lambda f: lambda *a, **k: f(*a, **k))(cross_entropy_with_grad)\n\n\ndef brier_score(",
         "test_processes::test_pools_of_new_processes",
     ),
     Fault(
