@@ -47,7 +47,7 @@ class Function(NamedTuple):
 
     name: str
     # "rows", "scores" (losses of them), "product of rows", "product of scores" (of a loss's Hessian with a vector),
-    # "activation of rows", "activation of scores" or "back of rows"
+    # "activation of rows", "activation of scores", "back of rows", "statistics of rows" or "divergence of rows"
     kind: str
     options: Mapping[str, Option]
     derivatives: int = 0
@@ -93,9 +93,16 @@ OF_ROWS = {
 OF_SCORES = {"weight": Option(lambda a: a.probabilities), **REDUCTION}
 WEIGHT = Option(lambda a: a.class_weight)
 FOCAL = Option(lambda a: 2.0, excludes=("label_smoothing",))
+SOFTENED = {"logit_scale": Option(lambda a: 0.5), "logit_softcap": Option(lambda a: 20.0, cancels=True)}
+LANGUAGE = {**SOFTENED, "z_loss": Option(lambda a: 0.25, cancels=True)}
 
 _TABLE = (
-    Function("cross_entropy", "rows", OF_ROWS | SMOOTHING | {"weight": WEIGHT, "focal_gamma": FOCAL._replace(hard=True)}, 2),
+    Function(
+        "cross_entropy",
+        "rows",
+        OF_ROWS | SMOOTHING | {"weight": WEIGHT, "focal_gamma": FOCAL._replace(hard=True)} | LANGUAGE,
+        2,
+    ),
     Function("brier_score", "rows", OF_ROWS | SMOOTHING | {"weight": WEIGHT._replace(hard=True)}, 1),
     Function("zero_one_loss", "rows", OF_ROWS),
     Function("binary_cross_entropy", "scores", OF_SCORES | SMOOTHING | {"pos_weight": WEIGHT, "focal_gamma": FOCAL}, 2),
@@ -108,6 +115,17 @@ _TABLE = (
     Function("log_softmax_vjp", "back of rows", AXIS | OUT),
     Function("sigmoid", "activation of scores", OUT),
     Function("log_sigmoid", "activation of scores", OUT),
+    Function(
+        "row_statistics",
+        "statistics of rows",
+        AXIS | SOFTENED | {"ignore_index": Option(_class_of_the_last_row), "n_threads": REDUCTION["n_threads"]},
+    ),
+    Function(
+        "kl_divergence",
+        "divergence of rows",
+        AXIS | REDUCTION | {"sample_weight": OF_ROWS["sample_weight"], "temperature": Option(lambda a: 2.0)},
+        1,
+    ),
 )
 
 
@@ -161,6 +179,10 @@ def arrays(logits: Array, indices: Array | None = None) -> Arrays:
     )
 
 
+# What functions without a target have beside their logits.
+_SECOND_ARGUMENT = {"back of rows": "upstream", "statistics of rows": "indices", "divergence of rows": "vector"}
+
+
 def examples(name: str, arrays: Arrays, *, singly: bool = False) -> Iterator[Example]:
     """Calls with each form of target: without options, with as many as go together, and `singly` also with each alone.
 
@@ -171,13 +193,13 @@ def examples(name: str, arrays: Arrays, *, singly: bool = False) -> Iterator[Exa
     forms: tuple[tuple[str, ...], ...] = ((),)
     if function.has_target:
         forms = ("indices" if function.of_rows else "labels",), ("probabilities",)
-    elif function.kind == "back of rows":
-        forms = (("upstream",),)
+    elif function.kind in _SECOND_ARGUMENT:
+        forms = ((_SECOND_ARGUMENT[function.kind],),)
     for form in forms:
         for names in _choices(name, "probabilities" not in form, singly):
             a = _classes_first(arrays) if "axis" in names else arrays
             given = {option: function.options[option].example(a) for option in function.options if option in names}
-            cancels = not {"probabilities", "upstream"}.isdisjoint(form) or function.kind.startswith("product")
+            cancels = not {"probabilities", "upstream", "vector"}.isdisjoint(form) or function.kind.startswith("product")
             cancels = (
                 cancels
                 or (name.endswith("_hess") and "focal_gamma" in names)
@@ -203,6 +225,8 @@ def usual_calls(name: str, arrays: Arrays) -> Iterator[Example]:
     plain: tuple[Any, ...] = (a.logits,)
     if function.kind == "back of rows":
         plain = (a.probabilities, a.logits)
+    elif function.kind in _SECOND_ARGUMENT:
+        plain = (a.logits, getattr(a, _SECOND_ARGUMENT[function.kind]))
     elif function.has_target:
         plain = (a.logits, (a.indices if function.of_rows else a.labels).astype(np.int64))
     more = (a.vector,) if function.kind.startswith("product") else ()
@@ -229,6 +253,10 @@ def usual_calls(name: str, arrays: Arrays) -> Iterator[Example]:
         "ignore_index": [_class_of_the_last_row(a)] if function.of_rows else [],
         "label_smoothing": [0.1, np.float64(0.1)],
         "focal_gamma": numbers,
+        "logit_scale": numbers,
+        "logit_softcap": numbers,
+        "z_loss": numbers,
+        "temperature": numbers,
         "reduction": ["sum", "none"],
         "normalizer": numbers,
         "n_threads": [1],
