@@ -40,6 +40,7 @@ class Option(NamedTuple):
     excludes: tuple[str, ...] = ()  # refused beside these
     needs: tuple[str, ...] = ()  # the example is one beside these only
     cancels: bool = False  # makes a gradient the difference of terms that may be almost equal
+    rounds: bool = False  # changes the logits, which are rounded again: results are those of logits nearby
 
 
 class Function(NamedTuple):
@@ -93,7 +94,7 @@ OF_ROWS = {
 OF_SCORES = {"weight": Option(lambda a: a.probabilities), **REDUCTION}
 WEIGHT = Option(lambda a: a.class_weight)
 FOCAL = Option(lambda a: 2.0, excludes=("label_smoothing",))
-SOFTENED = {"logit_scale": Option(lambda a: 0.5), "logit_softcap": Option(lambda a: 20.0, cancels=True)}
+SOFTENED = {"logit_scale": Option(lambda a: 0.5), "logit_softcap": Option(lambda a: 20.0, rounds=True)}
 LANGUAGE = {**SOFTENED, "z_loss": Option(lambda a: 0.25, cancels=True)}
 
 _TABLE = (
@@ -157,6 +158,7 @@ class Example(NamedTuple):
     arguments: tuple[Array, ...]
     options: dict[str, Any]
     cancels: bool  # results may be differences of terms that are almost equal
+    rounds: bool = False  # results are those of logits nearby
 
     def results(self, module: Any) -> tuple[Any, ...]:
         """Loss and derivatives, or the one result there is; of celoss or of its reference."""
@@ -213,13 +215,14 @@ def examples(name: str, arrays: Arrays, *, singly: bool = False) -> Iterator[Exa
                 place = getattr(a, option)
                 if place is not None and place.dtype == arguments[0].dtype:
                     given[option] = place
-            yield Example(name, ", ".join([name, *form, *given]), arguments, given, cancels)
+            rounds = any(function.options[option].rounds for option in names)
+            yield Example(name, ", ".join([name, *form, *given]), arguments, given, cancels, rounds)
 
 
 def usual_calls(name: str, arrays: Arrays) -> Iterator[Example]:
     """The calls that loops make, for each of which the short path is (`_short_paths.pxi`): the plain one, then others.
 
-    Each of the others differs from it in one argument: its dtype, a list in place of numbers for each row, an option.
+    (`row_statistics` and `kl_divergence` have none: what they are called with is large.) Each of the others differs from it in one argument: its dtype, a list in place of numbers for each row, an option.
     """
     function, a = FUNCTIONS[name], arrays
     plain: tuple[Any, ...] = (a.logits,)
@@ -244,6 +247,7 @@ def usual_calls(name: str, arrays: Arrays) -> Iterator[Example]:
         targets += [] if function.of_rows else [target.astype(bool)]
         others += [(f"target {_kind(value)}", (a.logits, value, *more), {}) for value in targets]
     numbers = [2.0, 2, np.float32(2), np.int64(2)]
+    of_language = [] if name.endswith(("_hess", "_hessp")) else numbers  # second derivatives with them have no short path
     each = a.sample_weight if function.of_rows else a.probabilities
     values: dict[str, list[Any]] = {
         "axis": [a.logits.ndim - 1],
@@ -253,9 +257,9 @@ def usual_calls(name: str, arrays: Arrays) -> Iterator[Example]:
         "ignore_index": [_class_of_the_last_row(a)] if function.of_rows else [],
         "label_smoothing": [0.1, np.float64(0.1)],
         "focal_gamma": numbers,
-        "logit_scale": numbers,
-        "logit_softcap": numbers,
-        "z_loss": numbers,
+        "logit_scale": of_language,
+        "logit_softcap": of_language,
+        "z_loss": of_language,
         "temperature": numbers,
         "reduction": ["sum", "none"],
         "normalizer": numbers,

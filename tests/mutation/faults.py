@@ -1202,8 +1202,8 @@ FAULTS = [
     ),
     Fault(
         "statistics: the target counts as above itself", STATISTICS,
-        "const T* row = x->at + i * x->row_stride;\n            r->rank[i] = count_above(row, x->classes, row[r->targets[i]]);",
-        "const T* row = x->at + i * x->row_stride;\n            r->rank[i] = count_above(row, x->classes, row[r->targets[i]]) + 1;",
+        "r->rank[i] = count_above(row, x->classes, row[r->targets[i]]);",
+        "r->rank[i] = count_above(row, x->classes, row[r->targets[i]]) + 1;",
         "test_language_models",
     ),
     Fault(
@@ -1221,7 +1221,8 @@ FAULTS = [
     Fault(
         "statistics: rank and prediction go by the capped logits", KERNELS,
         "    ops.ranks(&x, r)\n    if c.softens:\n        soften(c, &x, &at.q, &at.slope)\n",
-        "    if c.softens:\n        soften(c, &x, &at.q, &at.slope)\n    ops.ranks(&x, r)\n    if c.softens:\n", "test_language_models",
+        "    if c.softens:\n        soften(c, &x, &at.q, &at.slope)\n    ops.ranks(&x, r)\n    if c.softens:\n",
+        "test_language_models",
     ),
     Fault(
         "divergence: no series near 0", DIVERGENCE,
