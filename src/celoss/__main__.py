@@ -1,6 +1,7 @@
 """``python -m celoss``: what this installation is, whether it computes what it should, and how fast this machine is.
 
-``--json`` prints the same for scripts. The exit status is 1 where a check has failed.
+``--json`` prints the same for scripts. The exit status is 1 where a check has failed. ``python -m celoss perplexity`` is a
+command of its own (`_perplexity`).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import celoss
-from celoss import _config, _kernels, reference
+from celoss import _config, _kernels, _perplexity, reference
 from celoss._checks import FORMATS, FUNCTIONS, Example, arrays, examples, ulp_error
 
 Array = NDArray[Any]
@@ -255,7 +256,12 @@ def finite(fields: dict[str, Any]) -> dict[str, Any]:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m celoss", description="Show, check and time this installation of celoss.")
     parser.add_argument("--json", action="store_true", help="print one JSON object, for scripts")
-    as_json = parser.parse_args(arguments).json
+    _perplexity.add_parser(parser.add_subparsers(title="commands", metavar="COMMAND"))
+    options = parser.parse_args(arguments)
+    if "run" in options:
+        status: int = options.run(options)
+        return status
+    as_json = options.json
 
     def say(text: str) -> None:
         if not as_json:
