@@ -11,6 +11,7 @@ from celoss.binary_losses import (
     binary_zero_one_loss,
 )
 from celoss.criteria import BinaryCrossEntropyLoss, CrossEntropyLoss
+from celoss.linear import LinearGradients, linear_cross_entropy, linear_cross_entropy_with_grad
 from celoss.losses import (
     brier_score,
     brier_score_with_grad,
@@ -28,6 +29,7 @@ from celoss.second_derivatives import (
 __all__ = [
     "BinaryCrossEntropyLoss",
     "CrossEntropyLoss",
+    "LinearGradients",
     "__version__",
     "binary_brier_score",
     "binary_brier_score_with_grad",
@@ -43,6 +45,8 @@ __all__ = [
     "cross_entropy_with_grad",
     "cross_entropy_with_grad_hess",
     "get_num_threads",
+    "linear_cross_entropy",
+    "linear_cross_entropy_with_grad",
     "log_sigmoid",
     "log_softmax",
     "log_softmax_vjp",
