@@ -12,6 +12,7 @@ from celoss.binary_losses import (
 )
 from celoss.criteria import BinaryCrossEntropyLoss, CrossEntropyLoss
 from celoss.language_models import RowStatistics, kl_divergence, kl_divergence_with_grad, row_statistics
+from celoss.linear import LinearGradients, linear_cross_entropy, linear_cross_entropy_with_grad
 from celoss.losses import (
     brier_score,
     brier_score_with_grad,
@@ -30,6 +31,7 @@ __all__ = [
     "BinaryCrossEntropyLoss",
     "CrossEntropyLoss",
     "RowStatistics",
+    "LinearGradients",
     "__version__",
     "binary_brier_score",
     "binary_brier_score_with_grad",
@@ -47,6 +49,8 @@ __all__ = [
     "get_num_threads",
     "kl_divergence",
     "kl_divergence_with_grad",
+    "linear_cross_entropy",
+    "linear_cross_entropy_with_grad",
     "log_sigmoid",
     "log_softmax",
     "log_softmax_vjp",

@@ -222,7 +222,8 @@ def examples(name: str, arrays: Arrays, *, singly: bool = False) -> Iterator[Exa
 def usual_calls(name: str, arrays: Arrays) -> Iterator[Example]:
     """The calls that loops make, for each of which the short path is (`_short_paths.pxi`): the plain one, then others.
 
-    (`row_statistics` and `kl_divergence` have none: what they are called with is large.) Each of the others differs from it in one argument: its dtype, a list in place of numbers for each row, an option.
+    Each of the others differs from it in one argument: its dtype, a list in place of numbers for each row, an option.
+    (`row_statistics` and `kl_divergence` have no short path: what they are called with is large.)
     """
     function, a = FUNCTIONS[name], arrays
     plain: tuple[Any, ...] = (a.logits,)
