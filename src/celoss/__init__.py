@@ -30,8 +30,8 @@ from celoss.second_derivatives import (
 __all__ = [
     "BinaryCrossEntropyLoss",
     "CrossEntropyLoss",
-    "RowStatistics",
     "LinearGradients",
+    "RowStatistics",
     "__version__",
     "binary_brier_score",
     "binary_brier_score_with_grad",

@@ -80,7 +80,9 @@ def _of_square(arguments: RowArguments, u: Array, vector: Array | None) -> Array
     else:
         mean = (p * vector).sum(axis=axis, keepdims=True)
         added = p * mean + log_sum * p * (vector - mean)
-    return np.where(weight == 0, 0.0, 2 * arguments.z_loss * weight * added)
+    added *= 2 * arguments.z_loss * weight
+    added[np.broadcast_to(weight == 0, added.shape)] = 0
+    return added
 
 
 def second_derivatives(
@@ -129,7 +131,8 @@ def second_derivatives(
 
 def _where_it_counts(by_u: Array, by_x: Array) -> Array:
     """Rows that are left out are 0, whatever their logits hold."""
-    return np.where(by_u == 0, np.where(np.isnan(by_x), 0.0, by_x), by_x)
+    by_x[(by_u == 0) & np.isnan(by_x)] = 0
+    return by_x
 
 
 _NAMES = (
