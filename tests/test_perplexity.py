@@ -157,10 +157,23 @@ def test_hidden_states(files, capsys, shape, stored):
         features.reshape(-1, 8)[3:6] = np.nan  # never multiplied
     exact = np.nan_to_num(features.astype(np.float64)) @ weight.astype(np.float64).T
     f, w, b, t, other = files(features=features, weight=weight, bias=bias, targets=target, other=exact)
-    tight = {"rel": 3e-6}
+    tight = {"rel": 1e-11 if stored == "float64" else 3e-6}
     assert run(capsys, "--features", f, "--weight", w, t) == pytest.approx(expected(exact, target), **tight)
     found = run(capsys, "--features", f, "--weight", w, "--bias", b, t, "--reference", other, "--logit-softcap", 3)
     assert found == pytest.approx(expected(exact + bias, target, reference_logits=exact, logit_softcap=3.0), **tight)
+
+
+def test_impossible_classes(files, capsys):
+    """They are no more possible with a cap."""
+    logits, target = model((30, 12), ignored=())
+    impossible = (np.arange(12) % 3 == 0) & (np.arange(12) != target[:, None])
+    x, y = (np.where(impossible, -np.inf, scores) for scores in (logits, logits[:, ::-1]))
+    paths = files(logits=x, targets=target, other=y)
+    found = run(capsys, *paths[:2], "--reference", paths[2], "--logit-softcap", 3)
+    p, q = (reference.softmax(np.where(impossible, -np.inf, 3 * np.tanh(scores / 3))) for scores in (logits, logits[:, ::-1]))
+    divergence = np.sum(np.where(impossible, 0, q * np.log(q, where=q > 0, out=np.zeros_like(q))), axis=1)
+    divergence -= np.sum(np.where(impossible, 0, q * np.log(p, where=p > 0, out=np.zeros_like(p))), axis=1)
+    assert found["mean_kl_divergence"] == pytest.approx(divergence.mean())
 
 
 def test_what_is_read(files, capsys):
@@ -190,8 +203,13 @@ def test_numbers_without_a_size(files, capsys):
     logits, target = model((10, 6), ignored=())
     logits[4, 1] = np.nan
     paths = files(logits=logits, targets=target)
-    found = run(capsys, *paths)
-    assert (found["undecided"], found["mean_loss"], found["perplexity"]) == (1, None, None)
+    found = run(capsys, *paths, "--reference", paths[0])
+    assert (found["undecided"], found["mean_loss"], found["perplexity"], found["mean_kl_divergence"]) == (1, None, None, None)
+    rest = np.arange(10) != 4
+    among = expected(logits[rest], target[rest])
+    assert found["accuracy"] == pytest.approx(0.9 * among["accuracy"])
+    assert found["top5"] == pytest.approx(0.9 * among["top5"])
+    assert found["equal_predictions"] == 0.9
     assert main.main(["perplexity", *paths]) == 0
     printed = capsys.readouterr().out
     assert "without a result        1 token" in printed and "perplexity              nan" in printed
