@@ -25,7 +25,14 @@ def test_every_function():
         for name, function in public.items()
         if isinstance(function, types.FunctionType) and {"logits", "x", "p", "log_p"} & {*inspect.signature(function).parameters}
     }
-    assert set(FUNCTIONS) == of_arrays == set(celoss.reference.__all__)
+    assert set(FUNCTIONS) == of_arrays
+    of_layers = {
+        name
+        for name, function in public.items()
+        if isinstance(function, types.FunctionType) and "features" in inspect.signature(function).parameters
+    }
+    assert of_layers == {"linear_cross_entropy", "linear_cross_entropy_with_grad"}, "of other arrays: test_linear.py has them"
+    assert of_arrays | of_layers == set(celoss.reference.__all__)
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)

@@ -136,6 +136,10 @@ def test_no_floating_point_error_escapes(name):
         vector = [x] * name.endswith("hessp")
         if name.startswith(("cross", "brier", "zero")):
             function(x, [0, 1, 1, 0], *vector, sample_weight=1e300, reduction="none")
+        elif name.startswith("linear"):
+            function(
+                x, [[1, 0], [0, 6e4], [1, 1]], [0, 1, 1, 2], linear_bias=[1e300, 0, 1], sample_weight=1e300, reduction="none"
+            )
         elif name.startswith("binary"):
             function(x, np.eye(4, 2), *vector, weight=1e300, reduction="none")
         elif name.startswith("kl"):

@@ -48,6 +48,9 @@ TABLE = {
     # Second derivatives: p_k (1 - p_k) M.
     ("hessian", "float32"): Tolerance(3, "contract 6; the exponential, 1 - p_k and two products round"),
     ("hessian", "float64"): Tolerance(6, "contract 6"),
+    # A linear layer and its loss, in machine epsilons of the largest number of the result; halves are rounded once more.
+    ("linear", "float32"): Tolerance(16, "products of some ten numbers, summed over some ten rows or classes, each sum rounds"),
+    ("linear", "float64"): Tolerance(32, "the same; the largest may itself be the difference of larger ones"),
     # Against PyTorch in float64, in machine epsilons of the largest gradient of the call: other sums, other order.
     ("peer", "float32"): Tolerance(8, "the blended gradient's 4 ulp of the larger term; PyTorch's error is far below"),
     ("peer", "float64"): Tolerance(16, "the same of both sides"),

@@ -60,12 +60,28 @@ def as_out(out: Any, logits: Array, given: Array, others: dict[str, Any], name: 
         raise ValueError(f"{called} is read-only; it receives the result")
     if out is not given and overlap(out, given) and not same_elements(out, given):
         raise ValueError(f"{called} overlaps {name} partly; pass {name} itself, or an array apart from it")
+    _check_apart(out, others, called, "every other array but logits")
+    return out
+
+
+def _check_apart(out: Array, others: dict[str, Any], called: str, apart_from: str) -> None:
     for name, other in others.items():
         if other is not None and overlap(out, as_array(other, name)):
-            raise ValueError(f"{called} overlaps {name}; it must be apart from every other array but logits")
+            raise ValueError(f"{called} overlaps {name}; it must be apart from {apart_from}")
     if _overlaps_itself(out):
         raise ValueError(f"{called} has strides {out.strides}, so that several of its elements share memory")
-    return out
+
+
+def as_result_apart(
+    out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], others: dict[str, Any], name: str, called: str
+) -> Array:
+    """The array for a result of this shape and dtype, as the argument `name` has: a new one, or `out`, apart from all others."""
+    if out is None:
+        return empty_result(shape, dtype)
+    like = np.broadcast_to(np.zeros((), dtype), shape)
+    array = as_out(out, like, like, {}, name, called)
+    _check_apart(array, others, called, "every other array")
+    return array
 
 
 class Results(NamedTuple):

@@ -76,6 +76,8 @@ __all__ = [
     "cross_entropy_with_grad_hess",
     "kl_divergence",
     "kl_divergence_with_grad",
+    "linear_cross_entropy",
+    "linear_cross_entropy_with_grad",
     "log_sigmoid",
     "log_softmax",
     "log_softmax_vjp",
@@ -307,6 +309,91 @@ def cross_entropy_hessp(
     v = class_axis_last(as_many_as(vector, "vector", np.shape(logits)), axis)
     _, _, hessian = _cross_entropy_pieces(rows, label_smoothing, focal_gamma, logit_scale, logit_softcap, z_loss)
     return scaled(hessian.times(v), Scale(rows.share, rows.ignored, reduction, normalizer), logits, axis, out)
+
+
+class LinearGradients(NamedTuple):
+    features: Array
+    linear_weight: Array
+    linear_bias: Array | None
+
+
+def linear_cross_entropy(
+    features: npt.ArrayLike,
+    linear_weight: npt.ArrayLike,
+    target: npt.ArrayLike,
+    *,
+    linear_bias: npt.ArrayLike | None = None,
+    weight: npt.ArrayLike | None = None,
+    sample_weight: npt.ArrayLike | None = None,
+    ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+    focal_gamma: float = 0.0,
+    logit_scale: float = 1.0,
+    logit_softcap: float | None = None,
+    z_loss: float = 0.0,
+    reduction: str = "mean",
+    normalizer: float | None = None,
+    n_threads: int | None = None,
+    chunk_bytes: int | None = None,
+) -> Loss:
+    """`cross_entropy` of the logits x = W h + b, with h the features of a row; `chunk_bytes` is not used."""
+    loss, _ = linear_cross_entropy_with_grad(
+        features, linear_weight, target, linear_bias=linear_bias, weight=weight, sample_weight=sample_weight,
+        ignore_index=ignore_index, label_smoothing=label_smoothing, focal_gamma=focal_gamma, logit_scale=logit_scale,
+        logit_softcap=logit_softcap, z_loss=z_loss, reduction=reduction, normalizer=normalizer,
+    )  # fmt: skip
+    return loss
+
+
+@np.errstate(all="ignore")
+def linear_cross_entropy_with_grad(
+    features: npt.ArrayLike,
+    linear_weight: npt.ArrayLike,
+    target: npt.ArrayLike,
+    *,
+    linear_bias: npt.ArrayLike | None = None,
+    weight: npt.ArrayLike | None = None,
+    sample_weight: npt.ArrayLike | None = None,
+    ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+    focal_gamma: float = 0.0,
+    logit_scale: float = 1.0,
+    logit_softcap: float | None = None,
+    z_loss: float = 0.0,
+    reduction: str = "mean",
+    normalizer: float | None = None,
+    n_threads: int | None = None,
+    chunk_bytes: int | None = None,
+    grad_output: npt.ArrayLike | None = None,
+    out: tuple[Array | None, Array | None, Array | None] | None = None,
+) -> tuple[Loss, LinearGradients]:
+    """`linear_cross_entropy` and its gradients: with g_n that of row n with respect to its logits, ∂l/∂h_n = Wᵀ g_n,
+    ∂l/∂W = Σ_n g_n h_nᵀ and ∂l/∂b = Σ_n g_n.
+    """
+    # 1. The logits. Of a row that is left out nothing counts, whatever its features hold.
+    features, linear_weight = as_floating(features, "features"), as_floating(linear_weight, "linear_weight")
+    linear_bias = None if linear_bias is None else as_floating(linear_bias, "linear_bias")
+    inputs = (features, linear_weight, linear_bias)
+    h, w = features.astype(np.float64), linear_weight.astype(np.float64)
+    x = h @ w.T + (0.0 if linear_bias is None else linear_bias.astype(np.float64))
+    ignored = as_rows(x, target, -1, weight, sample_weight, ignore_index).ignored
+    h = np.where(ignored[..., None], 0.0, h)
+
+    # 2. Their loss and its gradient; of each row in float64 only where an input is float64.
+    loss, g = cross_entropy_with_grad(
+        x, target, weight=weight, sample_weight=sample_weight, ignore_index=ignore_index, label_smoothing=label_smoothing,
+        focal_gamma=focal_gamma, logit_scale=logit_scale, logit_softcap=logit_softcap, z_loss=z_loss, reduction=reduction,
+        normalizer=normalizer, grad_output=grad_output,
+    )  # fmt: skip
+    if reduction == "none" and not any(a is not None and a.dtype == np.float64 for a in inputs):
+        loss = scalar_or_array(np.asarray(loss).astype(np.float32))
+
+    # 3. Back through the layer, where a bias is a weight of a feature that is 1.
+    g_rows, h_rows = g.reshape(-1, w.shape[0]), h.reshape(-1, w.shape[1])
+    gradients = (g @ w, g_rows.T @ h_rows, np.sum(g_rows, axis=0))
+    places = (None, None, None) if out is None else out
+    found = [None if a is None else rounded(d, a, o) for d, a, o in zip(gradients, inputs, places, strict=True)]
+    return loss, LinearGradients(*found)  # type: ignore[arg-type]
 
 
 class _Hessian(NamedTuple):
