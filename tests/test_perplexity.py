@@ -15,15 +15,10 @@ from celoss import _perplexity, reference
 
 ml_dtypes = pytest.importorskip("ml_dtypes")
 
-HERE = hasattr(celoss, "row_statistics")
-
 
 @pytest.fixture(autouse=True)
-def functions(monkeypatch):
-    """The reference stands in for what has no kernel yet. Parts are small, so that small files have many."""
-    for name in ("row_statistics", "kl_divergence"):
-        if not hasattr(celoss, name):
-            monkeypatch.setattr(celoss, name, getattr(reference, name), raising=False)
+def small_parts(monkeypatch):
+    """So that small files have many."""
     monkeypatch.setattr(_perplexity, "CHUNK_BYTES", 500)
     monkeypatch.setattr(_perplexity, "SLICE_BYTES", 100)
 
@@ -405,11 +400,10 @@ def test_as_a_command(files, tmp_path):
     done = python("-m", "celoss", "perplexity", tmp_path / "no.npy", tmp_path / "no.npy")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == f"python -m celoss perplexity: {tmp_path / 'no.npy'} cannot be read: No such file or directory\n"
-    if HERE:
-        logits, target = model((40, 12))
-        done = python("-m", "celoss", "perplexity", "--json", *files(logits=logits, targets=target))
-        assert (done.returncode, done.stderr) == (0, "")
-        assert json.loads(done.stdout) == pytest.approx(expected(logits, target), rel=1e-12)
+    logits, target = model((40, 12))
+    done = python("-m", "celoss", "perplexity", "--json", *files(logits=logits, targets=target))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout) == pytest.approx(expected(logits, target), rel=1e-12)
 
 
 MEMORY = """

@@ -232,7 +232,7 @@ def measure(totals: Totals, options: argparse.Namespace) -> dict[str, Any]:
                 continue
             x = logits.rows(where, counted)
             target = target if counted.all() else target[counted]
-            found = celoss.row_statistics(x, target, ignore_index=options.ignore_index, **line)  # type: ignore[attr-defined]
+            found = celoss.row_statistics(x, target, ignore_index=options.ignore_index, **line)
             totals.undecided += int(np.count_nonzero(found.prediction < 0))
             totals.loss += float(np.sum(found.loss, dtype=np.float64))
             totals.entropy += float(np.sum(found.entropy, dtype=np.float64))
@@ -240,16 +240,14 @@ def measure(totals: Totals, options: argparse.Namespace) -> dict[str, Any]:
             totals.in_top += int(np.count_nonzero((found.rank >= 0) & (found.rank < TOP)))
             if reference is not None:
                 y = reference.rows(where, counted)
-                other = celoss.row_statistics(y, target, ignore_index=options.ignore_index, **line)  # type: ignore[attr-defined]
+                other = celoss.row_statistics(y, target, ignore_index=options.ignore_index, **line)
                 totals.reference_loss += float(np.sum(other.loss, dtype=np.float64))
                 totals.equal += int(np.count_nonzero((found.prediction == other.prediction) & (found.prediction >= 0)))
                 temperature = 1.0 / options.logit_scale
                 if capped:
                     x, y = (as_scores(part, **line) for part in (x, y))
                     temperature = 1.0
-                totals.divergence += celoss.kl_divergence(  # type: ignore[attr-defined]
-                    x, y, temperature=temperature, reduction="sum"
-                )
+                totals.divergence += float(celoss.kl_divergence(x, y, temperature=temperature, reduction="sum"))
                 del y
             del x
             totals.tokens += count
