@@ -439,6 +439,15 @@ def test_divergence_of_many_classes_that_are_close():
     assert_allclose(reference.kl_divergence(x, y), float(exact), rtol=1e-12)
 
 
+def test_a_rare_class_that_grows():
+    """From a probability below float64's range to 1e-13: what it takes from the others is exact, too."""
+    x, y = [0.0, -0.3, -750.0], [0.0, -0.3, -30.0]
+    loss, grad = reference.kl_divergence_with_grad(x, y)
+    exact, exact_grad, _ = exact_kl(x, y)
+    assert_allclose(loss, float(exact), rtol=1e-14)
+    assert_allclose(grad, [float(g) for g in exact_grad], rtol=1e-13)
+
+
 def test_classes_that_cannot_occur():
     x = np.array([[0.0, -INF, 1.0], [0.0, -INF, 1.0], [0.0, 2.0, 1.0], [0.0, -INF, -INF], [0.0, -INF, 1.0]])
     y = np.array([[0.5, -INF, 1.0], [0.5, 3.0, 1.0], [0.5, -INF, 1.0], [-INF, 1.0, 2.0], [0.5, -2000.0, 1.0]])

@@ -10,6 +10,7 @@ import argparse
 import json
 import math
 import sys
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,22 +44,19 @@ class Source:
         try:
             with path.open("rb") as file:
                 magic = file.read(6)
-            if magic != b"\x93NUMPY":
-                archive = magic.startswith(b"PK")
-                raise Unusable(
-                    f"{path} is {'an archive, of NumPy (.npz) or others' if archive else 'not a .npy file'}; numpy.save makes one"
-                )
-            array = self.map()
+            array = self.map() if magic == b"\x93NUMPY" else None
         except OSError as error:
             raise Unusable(f"{path} cannot be read: {error.strerror or error}") from None
-        except (ValueError, EOFError) as error:
-            # In the words of NumPy but for those that speak of its means.
-            text = " ".join(str(error).split())
-            if "mmap length" in text:
+        except Exception as error:  # a damaged header can be anything: SyntaxError, OverflowError, tokenize.TokenError
+            text = "its header is damaged"
+            if "mmap length" in str(error):
                 text = "it is shorter than its header says, and may have been truncated"
-            elif "Python objects" in text:
+            elif "Python objects" in str(error):
                 text = "it holds Python objects, and no numbers"
             raise Unusable(f"{path} cannot be read: {text}") from None
+        if array is None:
+            what = "an archive of arrays and no array:" if magic.startswith(b"PK") else "not a .npy file:"
+            raise Unusable(f"{path} is {what} numpy.save writes one")
         name = array.dtype.name
         if integers and array.dtype.kind not in "iu":
             hint = " (are the files in the right order?)" if array.dtype.kind in "fV" else ""
@@ -71,7 +69,9 @@ class Source:
 
     def map(self) -> Array:
         """The array, mapped anew: what has been read of an earlier map leaves memory with it."""
-        array: Array = np.lib.format.open_memmap(self.path, mode="r")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about headers of Python 2
+            array: Array = np.lib.format.open_memmap(self.path, mode="r")
         if array.dtype == np.dtype("V2"):  # as NumPy reads what ml_dtypes has written
             try:
                 import ml_dtypes
