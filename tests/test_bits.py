@@ -54,6 +54,7 @@ SMALL = [*((rows, classes) for classes in CLASSES for rows in (1, 19)), (0, 3), 
 # Several stretches, blocks and chunks; then as many numbers as two threads share.
 LARGE = [(5000, 10), (700, 100), *((300, classes) for classes in (81, 82, 96, 97, 127, 128)), (65, 1000), (9000, 1)]
 SHARED = [(33_000, 10), (3300, 100), (330, 1000)]
+LANGUAGE = {"logit_scale": 0.7, "logit_softcap": 3.0, "z_loss": 0.01}
 OPTIONS = [(70, 3), (270, 10), (40, 81), (40, 82), (150, 100), (20, 1000)]  # for every option
 # In pieces of 32768 classes: with a rest, without one, one row, and enough for two threads.
 LONG = [(3, 70_000), (2, 65_536), (1, 300_000), (5, 70_001)]
@@ -298,6 +299,11 @@ def calls_with_options(shape, dtype):
         yield Call("probabilities", (x, stored(shares(shape, DTYPES["float64"]), other)))
     yield Call("focal", (x, target), {"focal_gamma": 0.5})
     yield Call("focal", (x, target), {"focal_gamma": 2.0, "weight": w, "sample_weight": s, "reduction": "none"})
+    for options in ({"logit_scale": 0.7}, {"logit_softcap": 3.0}, {"z_loss": 0.01}, LANGUAGE):
+        yield Call("language", (x, target), options)
+        yield Call("language", (x, target), {**options, "weight": w, "label_smoothing": 0.1, "reduction": "none"})
+        yield Call("language", (x, q), options)
+        yield Call("language", (fortran(x), target), {**options, "focal_gamma": 2.0})
     yield Call("rows", (x, target), {"sample_weight": s})
     yield Call("rows", (x, target), {"sample_weight": 0.75, "weight": w, "label_smoothing": 0.1})
     yield Call("rows", (x, q), {"sample_weight": s, "label_smoothing": 0.1})
@@ -338,6 +344,8 @@ def calls_of_long_rows(dtype):
     yield Call("long", (x, [target[0], -100, target[2]]), {}, in_place)
     yield Call("long", (x, [-100] * 3))
     yield Call("focal", (x, target), {"focal_gamma": 2.0, "weight": weights(x.shape[1])})
+    yield Call("language", (x, target), {**LANGUAGE, "reduction": "none"}, in_place)
+    yield Call("language", (x, shares(x.shape, dtype)), LANGUAGE)
     yield Call("long", (fortran(x), target), {}, lambda x: (x, every_third(fresh(x)[1])))
     yield Call("long", special_problem((15, 65_536), dtype), {"reduction": "none"})
     yield Call("long", problem(WHOLE, dtype))
@@ -390,6 +398,14 @@ def calls_back(dtype):
     for call in calls_of_row_activations(dtype):
         (x,) = call.arguments
         yield call._replace(arguments=(x, x[..., ::-1]))
+
+
+def calls_of_divergences(dtype):
+    for call in calls_back(dtype):
+        yield call
+        if call.group == "out":
+            yield call._replace(options={"temperature": 2.5, "reduction": "none"})
+            yield call._replace(options={"sample_weight": weights(call.arguments[0].shape[0], 5), "grad_output": 0.3})
 
 
 def calls_of_scores(dtype, labelled):
@@ -459,6 +475,8 @@ def calls_of(function, dtype):
         calls = calls_of_scores(dtype, "target" in parameters)
     elif function.endswith("_vjp"):
         calls = calls_back(dtype)
+    elif function.startswith("kl_divergence"):
+        calls = calls_of_divergences(dtype)
     else:
         calls = calls_of_losses(dtype) if "target" in parameters else calls_of_row_activations(dtype)
     return (call for call in calls if is_possible(function, call, parameters))
@@ -467,6 +485,10 @@ def calls_of(function, dtype):
 def is_possible(function, call, parameters):
     if function.startswith("brier") and "weight" in call.options and np.asarray(call.arguments[1]).dtype.kind not in "iu":
         return False  # probabilities have no one class whose weight counts
+    if function == "row_statistics" and np.asarray(call.arguments[1]).dtype.kind not in "iu":
+        return False  # nor have they a rank
+    if "_hess" in function and not {*LANGUAGE}.isdisjoint(call.options):
+        return False  # made by NumPy, whose functions differ from machine to machine
     return set(call.options) <= set(parameters) and (call.place is None or "out" in parameters)
 
 

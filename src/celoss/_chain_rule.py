@@ -51,7 +51,7 @@ def _softened(x: Array, scale: float, cap: float) -> _Softened:
 def _weights_of_rows(arguments: RowArguments) -> Array:
     """What the square of a row's logsumexp counts in the loss, times the upstream gradient; of shape of the rows."""
     rows = arguments.logits.shape[: arguments.axis] + arguments.logits.shape[arguments.axis + 1 :]
-    counts = np.ones(rows) if arguments.sample_weight is None else arguments.sample_weight.copy()
+    counts = np.ones(rows, np.float64) if arguments.sample_weight is None else arguments.sample_weight.copy()
     if arguments.target is not None:
         counts[arguments.target == arguments.ignore_index] = 0
     upstream = 1.0 if arguments.upstream is None else arguments.upstream
@@ -63,7 +63,7 @@ def _weights_of_rows(arguments: RowArguments) -> Array:
         if arguments.weight is not None and arguments.target is not None and arguments.weight.size:
             of_class = arguments.weight[np.where(counts == 0, 0, arguments.target)]
         divisor = float((counts * of_class).sum())
-    return counts * (upstream / divisor) if divisor else np.zeros(rows)
+    return counts * (upstream / divisor) if divisor else np.zeros(rows, np.float64)
 
 
 def _of_square(arguments: RowArguments, u: Array, vector: Array | None) -> Array:
@@ -71,7 +71,7 @@ def _of_square(arguments: RowArguments, u: Array, vector: Array | None) -> Array
     axis = arguments.axis
     p = np.empty_like(u)
     _kernels.activation_of_rows(Operation.SOFTMAX, u, FLOAT64, axis, p, None)
-    sums = np.empty(u.shape[:axis] + u.shape[axis + 1 :])
+    sums = np.empty(u.shape[:axis] + u.shape[axis + 1 :], np.float64)
     _kernels.activation_of_rows(Operation.LOGSUMEXP, u, FLOAT64, axis, None, sums)
     log_sum = np.expand_dims(sums, axis)
     weight = np.expand_dims(_weights_of_rows(arguments), axis)
@@ -82,7 +82,8 @@ def _of_square(arguments: RowArguments, u: Array, vector: Array | None) -> Array
         added = p * mean + log_sum * p * (vector - mean)
     added *= 2 * arguments.z_loss * weight
     added[np.broadcast_to(weight == 0, added.shape)] = 0
-    return added
+    result: Array = added
+    return result
 
 
 def second_derivatives(
