@@ -17,6 +17,9 @@ CURVE, FLAT = {2: 5.0, 3: 5.0, 5: 3.0, 10: 2.0, 20: 1.5}, 1.25  # by classes, an
 OPTIONS = dict.fromkeys(("weight", "label_smoothing", "weight, label_smoothing", "ignore_index"), 1.1) | {"probabilities": 1.5}
 # Of the time of loss and gradient. The diagonal is a second result to write; a product has a second array to read.
 SECOND = {"with_grad_hess": 1.3, "hessp": 1.2}
+# Of the plain call; and of the loss alone, which reads one array once.
+LANGUAGE = {"z_loss": 1.05, "logit_scale": 1.05, "logit_softcap": 1.6}
+NUMBERS = {"row_statistics": 1.3, "kl_divergence": 2.2}
 IGNORED_SHARE = 0.1  # of the rows, in the comparison of ignore_index with the plain call
 
 
@@ -119,6 +122,30 @@ def derivatives(loss: str, logits: np.ndarray, target: np.ndarray, vector: np.nd
     }
 
 
+def language(run: Run) -> Iterator[Row]:
+    """The options of language models, and the numbers of a row; on one thread and on all."""
+    import celoss
+
+    for case in cases.LANGUAGE:
+        logits, target = cases.make(case)
+        out, other = np.zeros_like(logits), cases.make_vector(case)
+        calls = {
+            "plain": with_grad(logits, target, out=out),
+            "z_loss": with_grad(logits, target, out=out, z_loss=1e-4),
+            "logit_scale": with_grad(logits, target, out=out, logit_scale=0.7),
+            "logit_softcap": with_grad(logits, target, out=out, logit_softcap=30.0),
+            "loss alone": partial(celoss.cross_entropy, logits, target),
+            "row_statistics": partial(celoss.row_statistics, logits, target),
+            "kl_divergence": partial(celoss.kl_divergence, logits, other),
+        }
+        for threads, n_threads in {"one thread": 1, run.threads: None}.items():
+            times = run.time({form: partial(call, n_threads=n_threads) for form, call in calls.items()})
+            for form, limit in LANGUAGE.items():
+                yield run.compare(f"{case}, {threads}: {form} / plain", times, form, "plain", limit)
+            for form, limit in NUMBERS.items():
+                yield run.compare(f"{case}, {threads}: {form} / loss alone", times, form, "loss alone", limit)
+
+
 def training_steps(batch: int, features: int, classes: int, losses: dict[str, Callable]) -> dict[str, Callable]:
     """``matmul`` -> loss -> ``matmul``: the BLAS threads still spin when the loss begins.
 
@@ -153,4 +180,4 @@ def training(run: Run) -> Iterator[Row]:
         yield run.compare(what, times, "celoss, all", "celoss, 1", 1.05)
 
 
-SECTIONS = (curve, fresh, dtypes, axis, options, second, training)
+SECTIONS = (curve, fresh, dtypes, axis, options, second, language, training)

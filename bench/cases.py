@@ -61,6 +61,7 @@ SPEED = (SMALL, FEW_CLASSES, HUNDRED, THOUSAND, TOKENS, VOCABULARY, HUGE_ROW)
 LARGE = (THOUSAND, TOKENS, VOCABULARY)  # far larger than a core's caches: memory decides
 OPTIONS = (FEW_CLASSES, THOUSAND, TOKENS)  # shapes on which an option is compared with the plain call
 SECOND = OPTIONS  # shapes on which second derivatives are compared with the first
+LANGUAGE = (THOUSAND, TOKENS)  # shapes on which the options of language models are compared with the plain call
 SECOND_SCORES = (Case((1_000_000,)),)
 DTYPES = (HUNDRED, THOUSAND, TOKENS)  # shapes on which dtypes are compared
 FRESH = (FEW_CLASSES, Case((4_096, 1_000)), *LARGE)  # shapes on which fresh results are compared with ``out=``

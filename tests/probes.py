@@ -55,6 +55,15 @@ def exact_less_likely(x, *_):
     return e / (1 + e) * 2.0 ** HEADROOM[x.dtype]
 
 
+def exact_tanh(x, *_):
+    return np.tanh(wider(x))
+
+
+def exact_slope_of_tanh(x, *_):
+    e = np.exp(-2 * np.abs(wider(x)))
+    return 4 * e / (1 + e) ** 2
+
+
 def exact_sigmoid(x, *_):
     e = np.exp(-np.abs(wider(x)))
     return np.where(x < 0, e, 1) / (1 + e)
@@ -109,6 +118,8 @@ def digits_of(function):
         "log1p_ratio": lambda r, u, rl, ul: log1p((mpf(r) + mpf(rl)) / (mpf(u) + mpf(ul))),
         "log_and_inverse.log": lambda others, e, *_: log1p(mpf(others) / mpf(e)),
         "log_and_inverse.inverse": lambda others, e, *_: 1 / (mpf(others) + mpf(e)),
+        "tanh": lambda x, *_: mpmath.tanh(mpf(x)),
+        "tanh.slope": lambda x, *_: mpmath.sech(mpf(x)) ** 2,
         "exp_to_39_bits": lambda d, *_: exp(mpf(d)),
         "exp_with_error": lambda d, low, *_: mpmath.ldexp(exp(mpf(d) + mpf(low)), 64),
     }
@@ -214,7 +225,7 @@ class Function(NamedTuple):
             return wider(getattr(celoss, self.kernel)(arguments[0]))
         kernel, _, result = self.kernel.partition(".")
         value, error = _kernels.probe(kernel, *(arguments if self.low_arguments else arguments[:2]))
-        if result == "inverse":
+        if result in ("inverse", "slope"):
             return wider(error)
         return wider(value) + error if self.with_error else wider(value)
 
@@ -271,6 +282,7 @@ def far_row(m, n, lowest, dtype, rng):
 
 
 UNSHIFTED_ROWS = {dtype: (-most, most) for dtype, most in UNSHIFTED.items()}
+OF_TANH = {F32: (-43.6, 43.6), F64: (-354.0, 354.0)}  # where its slope is made of normal numbers
 OF_MAGNITUDE = {dtype: (0.0, FAR[dtype]) for dtype in FAR}  # functions of |x|
 
 FUNCTIONS = {
@@ -295,6 +307,8 @@ FUNCTIONS = {
     ),
     "log1p_of_exp+error": Function("log1p_of_exp", exact_log1p_of_exp, with_error=True, interval=OF_MAGNITUDE),
     "less_likely+error": Function("less_likely", exact_less_likely, with_error=True, interval=OF_MAGNITUDE),
+    "tanh": Function("tanh", exact_tanh, interval=OF_TANH),
+    "tanh.slope": Function("tanh.slope", exact_slope_of_tanh, interval=OF_TANH),
     "sigmoid": Function("sigmoid", exact_sigmoid, interval={F32: (-FAR[F32], 20.0), F64: (-FAR[F64], 40.0)}),
     "log_sigmoid": Function("log_sigmoid", exact_log_sigmoid, interval={F32: (-128.0, FAR[F32]), F64: (-1024.0, FAR[F64])}),
 }

@@ -42,7 +42,7 @@ DTYPES = {
     "float32": np.dtype(np.float32),
     "float64": np.dtype(np.float64),
 }
-OTHER_NAMES = {"__version__", "get_num_threads", "reference", "set_num_threads", "show_config"}
+OTHER_NAMES = {"RowStatistics", "__version__", "get_num_threads", "reference", "set_num_threads", "show_config"}
 OTHER_NAMES |= {name for name in celoss.__all__ if name.lower().startswith("linear")}  # whose products are those of some BLAS
 FUNCTIONS = [name for name in celoss.__all__ if name not in OTHER_NAMES]
 

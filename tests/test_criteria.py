@@ -197,6 +197,9 @@ BAD = {
         "weight": WEIGHTS,
         "sample_weight": [np.inf, np.nan, "1", *WEIGHTS[1:]],
         "ignore_index": [None, 1.0, "1", [1]],
+        "logit_scale": [0, -1.0, np.inf, np.nan, "2", None],
+        "logit_softcap": [0, -1.0, np.inf, np.nan, "2"],
+        "z_loss": [-1e-4, np.inf, np.nan, "2", None],
     },
     celoss.BinaryCrossEntropyLoss: {**NUMBERS, "weight": [np.inf, *WEIGHTS[1:]], "pos_weight": [-1, np.inf, *WEIGHTS]},
 }

@@ -517,9 +517,12 @@ def arguments_of(name):
     if function.kind == "back of rows":
         first, second = list(inspect.signature(getattr(celoss, name)).parameters)[:2]
         return {first: a.probabilities, second: a.logits}
-    positional = ["logits", "target", "vector"] if function.has_target else ["x"]
-    given = dict(zip(positional, (a.logits, a.indices if function.of_rows else a.labels, a.vector), strict=False))
-    if function.is_loss:
+    if function.kind == "divergence of rows":
+        given = {"logits": a.logits, "reference_logits": a.vector}
+    else:
+        positional = ["logits", "target", "vector"] if function.has_target or function.kind == "statistics of rows" else ["x"]
+        given = dict(zip(positional, (a.logits, a.indices if function.of_rows else a.labels, a.vector), strict=False))
+    if function.is_loss or function.kind == "statistics of rows":
         del given["vector"]
     for option, entry in function.options.items():
         if isinstance(entry.example(a), np.ndarray) and option != "ignore_index":
@@ -539,7 +542,8 @@ def test_what_is_no_array_of_numbers(name, kind):
     if kind == "long double" and np.finfo(np.longdouble).nmant == 52:
         pytest.skip("long double is float64 here")
     for argument, value in arguments.items():
-        if argument == "reduction" or (kind == "long double" and argument not in ("logits", "x", "target", "vector")):
+        scores = ("logits", "x", "target", "vector", "reference_logits")
+        if argument == "reduction" or (kind == "long double" and argument not in scores):
             continue
         with raises(TypeError, *words) as error:
             function(**arguments | {argument: make(value)})

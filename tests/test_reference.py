@@ -13,7 +13,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from reference_functions import BINARY_GRADS, BINARY_LOSSES, ROW_GRADS, ROW_LOSSES, class_weight, one_hot, rng
 
-from celoss import _reference_arguments, reference
+from celoss import _reference_arguments, _reference_language, _reference_pieces, reference
 
 INF, NAN = math.inf, math.nan
 
@@ -25,15 +25,15 @@ SECOND = ["cross_entropy", "binary_cross_entropy"]  # what has second derivative
 
 
 def test_imports_numpy_only():
-    """Nothing of celoss but its own other half, so that oracle and kernels share no mistake."""
-    imported = set()
-    for module in (reference, _reference_arguments):
+    """Nothing of celoss but its own other parts, so that oracle and kernels share no mistake."""
+    imported, parts = set(), (_reference_arguments, _reference_language, _reference_pieces)
+    for module in (reference, *parts):
         for node in ast.walk(ast.parse(Path(module.__file__).read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
                 imported |= {alias.name.split(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom):
                 imported.add("." * node.level + (node.module or ""))
-    assert imported == {"__future__", "typing", "numpy", "celoss._reference_arguments"}
+    assert imported == {"__future__", "typing", "numpy", *(part.__name__ for part in parts)}
 
 
 def test_every_function_of_the_contract():
@@ -43,6 +43,7 @@ def test_every_function_of_the_contract():
         | {f"{name}_with_grad" for name in losses}
         | {f"{name}_{second}" for name in SECOND for second in ("with_grad_hess", "hessp")}
         | {"zero_one_loss", "binary_zero_one_loss"}
+        | {"row_statistics", "kl_divergence", "kl_divergence_with_grad"}
         | {"softmax", "log_softmax", "logsumexp", "softmax_vjp", "log_softmax_vjp", "sigmoid", "log_sigmoid"}
     )
     for name in reference.__all__:

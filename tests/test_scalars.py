@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 import celoss
-from celoss._checks import FUNCTIONS
+from celoss._checks import FUNCTIONS as ALL_FUNCTIONS
 
+# (test_language_models.py has the numbers of one row, and the divergence of two.)
+FUNCTIONS = {name: function for name, function in ALL_FUNCTIONS.items() if not function.kind.startswith(("stat", "div"))}
 DTYPES = [np.float16, ml_dtypes.bfloat16, np.float32, np.float64, np.int64]
 SCORES = [name for name, function in FUNCTIONS.items() if not function.of_rows]
 

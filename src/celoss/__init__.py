@@ -11,6 +11,7 @@ from celoss.binary_losses import (
     binary_zero_one_loss,
 )
 from celoss.criteria import BinaryCrossEntropyLoss, CrossEntropyLoss
+from celoss.language_models import RowStatistics, kl_divergence, kl_divergence_with_grad, row_statistics
 from celoss.linear import LinearGradients, linear_cross_entropy, linear_cross_entropy_with_grad
 from celoss.losses import (
     brier_score,
@@ -30,6 +31,7 @@ __all__ = [
     "BinaryCrossEntropyLoss",
     "CrossEntropyLoss",
     "LinearGradients",
+    "RowStatistics",
     "__version__",
     "binary_brier_score",
     "binary_brier_score_with_grad",
@@ -45,6 +47,8 @@ __all__ = [
     "cross_entropy_with_grad",
     "cross_entropy_with_grad_hess",
     "get_num_threads",
+    "kl_divergence",
+    "kl_divergence_with_grad",
     "linear_cross_entropy",
     "linear_cross_entropy_with_grad",
     "log_sigmoid",
@@ -52,6 +56,7 @@ __all__ = [
     "log_softmax_vjp",
     "logsumexp",
     "reference",
+    "row_statistics",
     "set_num_threads",
     "show_config",
     "sigmoid",

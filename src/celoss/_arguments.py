@@ -150,6 +150,25 @@ def as_focal_gamma(focal_gamma: Any, label_smoothing: Any, probabilities: bool =
     return value
 
 
+def as_positive(value: Any, name: str) -> float:
+    number = as_number(value, name)
+    if not 0.0 < number < float("inf"):
+        raise ValueError(f"{name} must be a positive finite number, got {value!r}")
+    return number
+
+
+def as_softcap(logit_softcap: Any) -> float:
+    """0 stands for none."""
+    return 0.0 if logit_softcap is None else as_positive(logit_softcap, "logit_softcap")
+
+
+def as_z_loss(z_loss: Any) -> float:
+    value = as_number(z_loss, "z_loss")
+    if not 0.0 <= value < float("inf"):
+        raise ValueError(f"z_loss must be a finite number >= 0, got {z_loss!r}")
+    return value
+
+
 def as_normalizer(normalizer: Any, counting: Callable[[], int]) -> float:
     """0 stands for the mean's own denominator. The user's 0 is taken where nothing is `counting`: 0 over anything is 0 then."""
     if normalizer is None:

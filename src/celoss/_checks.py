@@ -40,6 +40,7 @@ class Option(NamedTuple):
     excludes: tuple[str, ...] = ()  # refused beside these
     needs: tuple[str, ...] = ()  # the example is one beside these only
     cancels: bool = False  # makes a gradient the difference of terms that may be almost equal
+    rounds: bool = False  # changes the logits, which are rounded again: results are those of logits nearby
 
 
 class Function(NamedTuple):
@@ -47,7 +48,7 @@ class Function(NamedTuple):
 
     name: str
     # "rows", "scores" (losses of them), "product of rows", "product of scores" (of a loss's Hessian with a vector),
-    # "activation of rows", "activation of scores" or "back of rows"
+    # "activation of rows", "activation of scores", "back of rows", "statistics of rows" or "divergence of rows"
     kind: str
     options: Mapping[str, Option]
     derivatives: int = 0
@@ -93,9 +94,16 @@ OF_ROWS = {
 OF_SCORES = {"weight": Option(lambda a: a.probabilities), **REDUCTION}
 WEIGHT = Option(lambda a: a.class_weight)
 FOCAL = Option(lambda a: 2.0, excludes=("label_smoothing",))
+SOFTENED = {"logit_scale": Option(lambda a: 0.5), "logit_softcap": Option(lambda a: 20.0, rounds=True)}
+LANGUAGE = {**SOFTENED, "z_loss": Option(lambda a: 0.25, cancels=True)}
 
 _TABLE = (
-    Function("cross_entropy", "rows", OF_ROWS | SMOOTHING | {"weight": WEIGHT, "focal_gamma": FOCAL._replace(hard=True)}, 2),
+    Function(
+        "cross_entropy",
+        "rows",
+        OF_ROWS | SMOOTHING | {"weight": WEIGHT, "focal_gamma": FOCAL._replace(hard=True)} | LANGUAGE,
+        2,
+    ),
     Function("brier_score", "rows", OF_ROWS | SMOOTHING | {"weight": WEIGHT._replace(hard=True)}, 1),
     Function("zero_one_loss", "rows", OF_ROWS),
     Function("binary_cross_entropy", "scores", OF_SCORES | SMOOTHING | {"pos_weight": WEIGHT, "focal_gamma": FOCAL}, 2),
@@ -108,6 +116,17 @@ _TABLE = (
     Function("log_softmax_vjp", "back of rows", AXIS | OUT),
     Function("sigmoid", "activation of scores", OUT),
     Function("log_sigmoid", "activation of scores", OUT),
+    Function(
+        "row_statistics",
+        "statistics of rows",
+        AXIS | SOFTENED | {"ignore_index": Option(_class_of_the_last_row), "n_threads": REDUCTION["n_threads"]},
+    ),
+    Function(
+        "kl_divergence",
+        "divergence of rows",
+        AXIS | REDUCTION | {"sample_weight": OF_ROWS["sample_weight"], "temperature": Option(lambda a: 2.0)},
+        1,
+    ),
 )
 
 
@@ -139,6 +158,7 @@ class Example(NamedTuple):
     arguments: tuple[Array, ...]
     options: dict[str, Any]
     cancels: bool  # results may be differences of terms that are almost equal
+    rounds: bool = False  # results are those of logits nearby
 
     def results(self, module: Any) -> tuple[Any, ...]:
         """Loss and derivatives, or the one result there is; of celoss or of its reference."""
@@ -161,6 +181,10 @@ def arrays(logits: Array, indices: Array | None = None) -> Arrays:
     )
 
 
+# What functions without a target have beside their logits.
+_SECOND_ARGUMENT = {"back of rows": "upstream", "statistics of rows": "indices", "divergence of rows": "vector"}
+
+
 def examples(name: str, arrays: Arrays, *, singly: bool = False) -> Iterator[Example]:
     """Calls with each form of target: without options, with as many as go together, and `singly` also with each alone.
 
@@ -171,13 +195,13 @@ def examples(name: str, arrays: Arrays, *, singly: bool = False) -> Iterator[Exa
     forms: tuple[tuple[str, ...], ...] = ((),)
     if function.has_target:
         forms = ("indices" if function.of_rows else "labels",), ("probabilities",)
-    elif function.kind == "back of rows":
-        forms = (("upstream",),)
+    elif function.kind in _SECOND_ARGUMENT:
+        forms = ((_SECOND_ARGUMENT[function.kind],),)
     for form in forms:
         for names in _choices(name, "probabilities" not in form, singly):
             a = _classes_first(arrays) if "axis" in names else arrays
             given = {option: function.options[option].example(a) for option in function.options if option in names}
-            cancels = not {"probabilities", "upstream"}.isdisjoint(form) or function.kind.startswith("product")
+            cancels = not {"probabilities", "upstream", "vector"}.isdisjoint(form) or function.kind.startswith("product")
             cancels = (
                 cancels
                 or (name.endswith("_hess") and "focal_gamma" in names)
@@ -191,18 +215,22 @@ def examples(name: str, arrays: Arrays, *, singly: bool = False) -> Iterator[Exa
                 place = getattr(a, option)
                 if place is not None and place.dtype == arguments[0].dtype:
                     given[option] = place
-            yield Example(name, ", ".join([name, *form, *given]), arguments, given, cancels)
+            rounds = any(function.options[option].rounds for option in names)
+            yield Example(name, ", ".join([name, *form, *given]), arguments, given, cancels, rounds)
 
 
 def usual_calls(name: str, arrays: Arrays) -> Iterator[Example]:
     """The calls that loops make, for each of which the short path is (`_short_paths.pxi`): the plain one, then others.
 
     Each of the others differs from it in one argument: its dtype, a list in place of numbers for each row, an option.
+    (`row_statistics` and `kl_divergence` have no short path: what they are called with is large.)
     """
     function, a = FUNCTIONS[name], arrays
     plain: tuple[Any, ...] = (a.logits,)
     if function.kind == "back of rows":
         plain = (a.probabilities, a.logits)
+    elif function.kind in _SECOND_ARGUMENT:
+        plain = (a.logits, getattr(a, _SECOND_ARGUMENT[function.kind]))
     elif function.has_target:
         plain = (a.logits, (a.indices if function.of_rows else a.labels).astype(np.int64))
     more = (a.vector,) if function.kind.startswith("product") else ()
@@ -220,6 +248,7 @@ def usual_calls(name: str, arrays: Arrays) -> Iterator[Example]:
         targets += [] if function.of_rows else [target.astype(bool)]
         others += [(f"target {_kind(value)}", (a.logits, value, *more), {}) for value in targets]
     numbers = [2.0, 2, np.float32(2), np.int64(2)]
+    of_language = [] if name.endswith(("_hess", "_hessp")) else numbers  # second derivatives with them have no short path
     each = a.sample_weight if function.of_rows else a.probabilities
     values: dict[str, list[Any]] = {
         "axis": [a.logits.ndim - 1],
@@ -229,6 +258,10 @@ def usual_calls(name: str, arrays: Arrays) -> Iterator[Example]:
         "ignore_index": [_class_of_the_last_row(a)] if function.of_rows else [],
         "label_smoothing": [0.1, np.float64(0.1)],
         "focal_gamma": numbers,
+        "logit_scale": of_language,
+        "logit_softcap": of_language,
+        "z_loss": of_language,
+        "temperature": numbers,
         "reduction": ["sum", "none"],
         "normalizer": numbers,
         "n_threads": [1],

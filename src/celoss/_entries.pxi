@@ -85,9 +85,22 @@ cdef void begin(LossCall* call, int operation, Py_ssize_t rows, Py_ssize_t class
     set_smoothing(&c.options, 0, classes)
     c.options.focal_gamma = 0
     c.options.hessian = False
+    c.options.z_loss = 0
+    c.logit_scale = c.temperature = 1
+    c.softcap = 0
+    c.softens = False
+    c.row_logsumexp = c.row_entropy = NULL
+    c.row_rank = c.row_prediction = NULL
     c.ignore_all = False
     c.row_loss = NULL
     c.bad_row.store(-1)
+
+
+cdef inline void set_language_options(Call* c, double logit_scale, double softcap, double z_loss) noexcept:
+    c.logit_scale = logit_scale
+    c.softcap = softcap
+    c.softens = logit_scale != 1 or softcap > 0
+    c.options.z_loss = z_loss
 
 
 cdef double denominator(Call* c) noexcept nogil:
@@ -138,6 +151,8 @@ cdef bint run_loss(void* loss_call, int limit, double* loss) noexcept nogil:
             loss[0] = NAN
             return enough
     c.options.factor = call.upstream / divisor
+    if c.softcap == 0:  # else the slope has it
+        c.options.factor *= c.logit_scale
     enough = run_rows(c, limit, loss)
     loss[0] /= divisor
     return enough
@@ -249,12 +264,20 @@ def loss_of_rows(int operation, arguments):
         c.options.upstream = <const double*>cnp.PyArray_DATA(array)
     set_smoothing(&c.options, arguments.label_smoothing, c.classes)
     c.options.focal_gamma = arguments.focal_gamma
+    set_language_options(c, arguments.logit_scale, arguments.softcap, arguments.z_loss)
+    c.temperature = arguments.temperature
     call.reduction = arguments.reduction
     call.normalizer = arguments.normalizer
     if arguments.row_loss is not None:
         array = arguments.row_loss
         c.row_loss = <char*>cnp.PyArray_DATA(array)
         c.row_loss_size = <int>array.itemsize
+    if arguments.statistics is not None:
+        logsumexps, entropies, ranks, predictions = arguments.statistics
+        c.row_logsumexp = <char*>cnp.PyArray_DATA(<cnp.ndarray?>logsumexps)
+        c.row_entropy = <char*>cnp.PyArray_DATA(<cnp.ndarray?>entropies)
+        c.row_rank = <int64_t*>cnp.PyArray_DATA(<cnp.ndarray?>ranks)
+        c.row_prediction = <int64_t*>cnp.PyArray_DATA(<cnp.ndarray?>predictions)
     return loss_of(&call, arguments.row_loss, arguments.wanted, arguments.out, arguments.hess, arguments.n_threads)
 
 
@@ -477,6 +500,7 @@ PROBES = {
     "exp_to_39_bits": _simd.EXP_TO_39_BITS,
     "exp_with_error": _simd.EXP_WITH_ERROR,
     "log_and_inverse": _simd.LOG_AND_INVERSE,
+    "tanh": _simd.TANH,
 }
 
 
@@ -492,7 +516,7 @@ cdef void run_probe(int function, list arrays, real* kind) noexcept:
 def probe(str name, cnp.ndarray x, y=0, x_low=0, y_low=0):
     """Value and rounding error of a function of PROBES (see simd/contract.h), on the level in use. x: float32 or float64."""
     cdef int function = PROBES[name]
-    if x.dtype != np.float64 and (x.dtype != np.float32 or function >= _simd.EXP_IN_ROW):
+    if x.dtype != np.float64 and (x.dtype != np.float32 or _simd.EXP_IN_ROW <= function <= _simd.LOG_AND_INVERSE):
         raise TypeError(f"{name} does not exist in {x.dtype}")
     arrays = [np.ascontiguousarray(np.broadcast_to(a, (<object>x).shape), x.dtype) for a in (x, y, x_low, y_low)]
     arrays += [np.empty_like(arrays[0]), np.empty_like(arrays[0])]

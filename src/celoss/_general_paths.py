@@ -13,7 +13,9 @@ from numpy.typing import ArrayLike, NDArray
 from celoss import _kernels
 from celoss._activation_arguments import activation_arguments, as_axes, upstream_of_each, with_axes_as_one, with_axes_last
 from celoss._arguments import FLOAT64, as_axis, as_bits, as_logits
+from celoss._chain_rule import has_language_options, second_derivatives
 from celoss._kernels import Operation, ScoreOperation, Wanted
+from celoss._language_arguments import kl_arguments, statistics_arguments
 from celoss._row_arguments import out_of_range, row_arguments
 from celoss._score_arguments import bad_score_value, score_arguments
 
@@ -23,6 +25,8 @@ def loss_of_rows(
 ) -> Any:
     """The general path of `short_loss_of_rows`: what is unusual, or wrong."""
     arguments, results = row_arguments(operation, logits, target, axis, ignore_index, *options)
+    if arguments.wanted in (Wanted.GRADIENT_AND_HESSIAN, Wanted.HESSIAN_PRODUCT) and has_language_options(arguments):
+        return second_derivatives(loss_of_rows, arguments, results, logits, target, axis, ignore_index, options)
     found = _kernels.loss_of_rows(operation, arguments)
     if type(found) is int:
         classes = arguments.logits.shape[arguments.axis]
@@ -34,6 +38,25 @@ def loss_of_rows(
         loss = loss[()]  # of one row: a NumPy scalar, and no array without dimensions
     arrays = [array for array in (results.grad, results.hess) if array is not None]
     return (loss, *arrays) if arrays else loss
+
+
+def statistics_of_rows(logits: ArrayLike, target: ArrayLike, *options: Any) -> tuple[Any, ...]:
+    arguments = statistics_arguments(logits, target, *options)
+    found = _kernels.loss_of_rows(Operation.STATISTICS, arguments)
+    if type(found) is int:
+        raise out_of_range(target, arguments.logits.shape[arguments.axis], arguments.ignore_index, found)
+    assert arguments.statistics is not None
+    arrays = (found, *arguments.statistics)
+    return tuple(array[()] for array in arrays) if arguments.logits.ndim == 1 else arrays
+
+
+def kl_divergence(logits: ArrayLike, reference_logits: ArrayLike, wanted: int, grad_output: Any, out: Any, *options: Any) -> Any:
+    arguments, results = kl_arguments(logits, reference_logits, wanted, grad_output, out, *options)
+    found = _kernels.loss_of_rows(Operation.KL_DIVERGENCE, arguments)
+    loss = found if wanted == Wanted.LOSS_ALONE else found[0]
+    if isinstance(loss, np.ndarray) and loss.ndim == 0:
+        loss = loss[()]
+    return loss if wanted == Wanted.LOSS_ALONE else (loss, results.grad)
 
 
 def loss_of_scores(

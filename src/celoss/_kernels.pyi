@@ -13,6 +13,8 @@ class Operation(IntEnum):
     LOGSUMEXP = 5
     SOFTMAX_VJP = 6
     LOG_SOFTMAX_VJP = 7
+    STATISTICS = 8
+    KL_DIVERGENCE = 9
 
 class ScoreOperation(IntEnum):
     BINARY_CROSS_ENTROPY = 0

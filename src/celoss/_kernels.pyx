@@ -149,6 +149,13 @@ cdef struct Call:
     int target_size
     int64_t ignore_index
     RowOptions options              # of all rows: see `options_of_rows`
+    double logit_scale, softcap     # softcap 0: none
+    bint softens                    # one of them changes the logits
+    double temperature
+    char* row_logsumexp             # of statistics, as row_loss: NULL for everything else
+    char* row_entropy
+    int64_t* row_rank
+    int64_t* row_prediction
     bint ignore_all                 # the mean's denominator is 0: there is a gradient to clear, and nothing else
     char* row_loss                  # one per row, or NULL
     int row_loss_size
@@ -180,6 +187,7 @@ cdef struct RowOperation:
     bint fetches                    # its passes have the rows that come next fetched into the cache
     int wide_tiles                  # scratch for exponentials in float64: so many tiles of the arithmetic type
     bint one_hot                    # smoothing takes a tile of its own, for the targets as probabilities
+    bint ranks                      # goes by the logits as they are given; wants exponentials, and no result for each logit
 
 
 cdef inline RowOptions options_of_rows(const Call* c, Py_ssize_t n, Py_ssize_t first_class) noexcept nogil:
@@ -197,6 +205,13 @@ cdef inline RowOptions options_of_rows(const Call* c, Py_ssize_t n, Py_ssize_t f
 # ---- the passes of each operation ------------------------------------------------------------------------------------------
 #
 # Over rows n and on, which are worked on at `at`; what is known of them stands in r. (docs/design.md, "One row".)
+
+cdef inline void soften(const Call* c, Tile[real]* x, const Tile[real]* scratch, const Tile[real]* slope) noexcept nogil:
+    """Logits as their options have them, in scratch; and the slope of a cap, where a place for it is given."""
+    if c.softens:
+        ops_for(x.at).soften(x, scratch, slope, c.logit_scale, c.softcap)
+        x[0] = scratch[0]
+
 
 cdef void cross_entropy_rows(Call* c, Py_ssize_t n, const Workplace[real]* at, Rows[real]* r, int steps) noexcept nogil:
     cdef const BlockOps[real]* ops = ops_of(r)
@@ -232,6 +247,9 @@ cdef void cross_entropy_rows(Call* c, Py_ssize_t n, const Workplace[real]* at, R
         ops.gradient_and_hessian(&at.e, &at.g, &at.h, &at.q, at.ratio, at.whole_rows, at.stream, &options, r)
     elif steps & RESULT and at.g.at != NULL:
         ops.gradient(&at.e, &at.g, &at.q, &options, r)
+    # 6. Back through the cap of the logits.
+    if steps & RESULT and at.slope.at != NULL:
+        ops.times_slope(&at.g, &at.slope, r)
 
 
 cdef void softmax_rows(Call* c, Py_ssize_t n, const Workplace[real]* at, Rows[real]* r, int steps) noexcept nogil:
@@ -306,6 +324,28 @@ cdef void zero_one_rows(Call* c, Py_ssize_t n, const Workplace[real]* at, Rows[r
     ops.zero_one(at.x.rows, &at.q, &options, r)
 
 
+cdef void statistics_rows(Call* c, Py_ssize_t n, const Workplace[real]* at, Rows[real]* r, int steps) noexcept nogil:
+    cdef const BlockOps[real]* ops = ops_of(r)
+    cdef Tile[real] x = at.x
+    # 1. What a cap may not change, though it rounds to equal logits what is not equal.
+    ops.argmax(&x, r)
+    r.left_out = r.argmax
+    ops.ranks(&x, r)
+    if c.softens:
+        soften(c, &x, &at.q, &at.slope)
+        ops.maximum(&x, r)
+    # 2. Exponentials, and their sums.
+    ops.exp_sum(&x, &at.e, &at.ahead, r)
+    ops.entropy_sums(&x, &at.e, r)
+    ops.statistics(x.rows, r)
+
+
+cdef void kl_divergence_rows(Call* c, Py_ssize_t n, const Workplace[real]* at, Rows[real]* r, int steps) noexcept nogil:
+    """Of logits x and those of the reference, which stand where other operations have probabilities as targets."""
+    cdef RowOptions options = options_of_rows(c, n, 0)
+    ops_of(r).kl_divergence(&at.x, &at.q, &at.wide, &at.g if at.g.at != NULL else NULL, c.temperature, &options, r)
+
+
 cpdef enum Operation:
     CROSS_ENTROPY = 0
     BRIER = 1
@@ -315,19 +355,22 @@ cpdef enum Operation:
     LOGSUMEXP = 5
     SOFTMAX_VJP = 6
     LOG_SOFTMAX_VJP = 7
+    STATISTICS = 8
+    KL_DIVERGENCE = 9
 
 
-cdef RowOperation operations[8]
+cdef RowOperation operations[10]
 
 
 cdef void add(Operation operation, PassesOfFloats floats, PassesOfDoubles doubles, Py_ssize_t most_lane_classes, bint in_pieces,
-              bint keeps_exponentials, bint has_losses, bint fetches, int wide_tiles, bint one_hot) noexcept nogil:
+              bint keeps_exponentials, bint has_losses, bint fetches, int wide_tiles, bint one_hot, bint ranks=False) noexcept nogil:
     operations[<int>operation] = RowOperation(floats, doubles, most_lane_classes, in_pieces, keeps_exponentials, has_losses,
-                                              fetches, wide_tiles, one_hot)
+                                              fetches, wide_tiles, one_hot, ranks)
 
 
 cdef void fill_operations() noexcept nogil:
-    # Each: its passes; most_lane_classes; in_pieces, keeps_exponentials, has_losses, fetches; wide_tiles, one_hot.
+    # Each: its passes; most_lane_classes; in_pieces, keeps_exponentials, has_losses, fetches; wide_tiles, one_hot,
+    # ranks.
     add(CROSS_ENTROPY, cross_entropy_rows[float], cross_entropy_rows[double], ROWS_AS_LANES, True, True, True, True, 0, False)
     add(BRIER, brier_rows[float], brier_rows[double], ROWS_AS_FEWER_LANES, False, False, True, False, 2, True)
     add(ZERO_ONE, zero_one_rows[float], zero_one_rows[double], ROWS_AS_FEWER_LANES, False, False, True, False, 0, False)
@@ -337,6 +380,9 @@ cdef void fill_operations() noexcept nogil:
     add(SOFTMAX_VJP, softmax_vjp_rows[float], softmax_vjp_rows[double], ROWS_AS_LANES, True, False, False, False, 0, False)
     add(LOG_SOFTMAX_VJP, log_softmax_vjp_rows[float], log_softmax_vjp_rows[double], ROWS_AS_LANES, True, False, False, False, 0,
         False)
+    add(STATISTICS, statistics_rows[float], statistics_rows[double], ROWS_AS_FEWER_LANES, False, False, True, True, 0, False, True)
+    add(KL_DIVERGENCE, kl_divergence_rows[float], kl_divergence_rows[double], ROWS_AS_FEWER_LANES, False, False, True, False,
+        4, False)
 
 
 fill_operations()
@@ -369,12 +415,14 @@ cdef inline bint is_left_out(const Call* c, Py_ssize_t n) noexcept nogil:
 cdef inline Py_ssize_t tiles_of_scratch(const Call* c, real* kind) noexcept nogil:
     """How many tiles the rows that go through the passes together need, beside the user's arrays."""
     cdef Py_ssize_t tiles = 0
-    if c.rows_as_lanes or not is_direct(c.x, kind) or (c.g.at != NULL and not is_direct(c.g, kind)):
+    if c.rows_as_lanes or c.softens or not is_direct(c.x, kind) or (c.g.at != NULL and not is_direct(c.g, kind)):
         tiles = 1
-    if c.options.probabilities or (c.does.one_hot and c.options.smoothing > 0):
+    if c.options.probabilities or (c.does.one_hot and c.options.smoothing > 0) or c.does.ranks:
         tiles = 2
     if c.v.at != NULL or c.h.at != NULL:
         tiles = 3
+    if c.softcap > 0 and c.g.at != NULL:
+        tiles = 4
     return tiles + c.does.wide_tiles
 
 
@@ -411,6 +459,7 @@ cdef void run_stretch(Call* c, Py_ssize_t n, Py_ssize_t outer, Py_ssize_t inner,
     cdef Py_ssize_t numbers = numbers_of_tile(rows, c.classes, c.rows_as_lanes)
     cdef real* memory = <real*>(r + 1)
     cdef Workplace[real] at
+    cdef Tile[real] scratch
     cdef Matrix matrix
     at.first_class = 0
     at.whole_rows = True
@@ -418,7 +467,7 @@ cdef void run_stretch(Call* c, Py_ssize_t n, Py_ssize_t outer, Py_ssize_t inner,
     at.wide = tile_at(<double*>memory, rows, c.classes, c.rows_as_lanes)
     memory += c.does.wide_tiles * numbers
     at.x = tile_at(memory, rows, c.classes, c.rows_as_lanes)
-    at.g = at.x
+    at.g = scratch = at.x
     at.q = tile_at(memory + numbers, rows, c.classes, c.rows_as_lanes)
     at.v = at.h = tile_at(memory + 2 * numbers, rows, c.classes, c.rows_as_lanes)
     if c.options.probabilities:
@@ -435,11 +484,20 @@ cdef void run_stretch(Call* c, Py_ssize_t n, Py_ssize_t outer, Py_ssize_t inner,
     at.ahead = ahead_of(c.x, c.v, fetched(c, c.g, c.v.at != NULL), fetched(c, c.h, True), outer, inner + rows,
                         min(rows, c.inner_rows - inner - rows), c.classes)
     take_in(c, c.x, outer, inner, &at.x)
+    at.slope = tile_at(memory + 3 * numbers, rows, c.classes, c.rows_as_lanes)
+    if c.g.at == NULL or c.softcap == 0:
+        at.slope.at = NULL
+    if c.does.ranks:
+        at.q = scratch
+    else:
+        soften(c, &at.x, &scratch, &at.slope)
     if c.g.at == NULL:
         at.g.at = NULL
     elif not c.rows_as_lanes and is_direct(c.g, memory):
         work_in_place(c.g, outer, inner, 0, &at.g)
     at.e = at.g
+    if c.does.ranks:
+        at.e = tile_at(memory + numbers, rows, c.classes, c.rows_as_lanes)
     if at.stream and c.v.at != NULL:  # exponentials in its place would bring into the cache what is written past it
         at.e = tile_at(memory, rows, c.classes, False)
     run_passes(c, n, &at, r, ALL_STEPS)
@@ -459,6 +517,18 @@ cdef void clear_results(const Call* c, Py_ssize_t outer, Py_ssize_t inner, Py_ss
     if c.h.at != NULL:
         matrix = matrix_at(c.h, outer, inner, 0)
         clear_rows(matrix, rows, c.classes)
+
+
+cdef void put_statistics(const Call* c, Py_ssize_t n, Py_ssize_t rows, bint counts, Rows[real]* r) noexcept nogil:
+    cdef Py_ssize_t i
+    if not counts:
+        for i in range(rows):
+            r.rank[i] = r.argmax[i] = -1
+            r.logsumexp[i] = r.entropy[i] = 0
+    put_losses(r.logsumexp, rows, c.row_logsumexp, c.row_loss_size, n)
+    put_losses(r.entropy, rows, c.row_entropy, c.row_loss_size, n)
+    memcpy(c.row_rank + n, r.rank, <size_t>rows * sizeof(int64_t))
+    memcpy(c.row_prediction + n, r.argmax, <size_t>rows * sizeof(int64_t))
 
 
 cdef double run_block(Call* c, Py_ssize_t n, Py_ssize_t rows, Rows[real]* r) noexcept nogil:
@@ -492,6 +562,8 @@ cdef double run_block(Call* c, Py_ssize_t n, Py_ssize_t rows, Rows[real]* r) noe
         else:
             clear_results(c, outer, inner, stretch)
             memset(r.block_loss + done, 0, <size_t>stretch * sizeof(double))
+        if c.row_rank != NULL:
+            put_statistics(c, n + done, stretch, seen & SEEN_KEPT, r)
         done += stretch
     if c.row_loss != NULL:
         put_losses(r.block_loss, rows, c.row_loss, c.row_loss_size, n)

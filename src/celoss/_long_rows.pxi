@@ -23,6 +23,7 @@ cdef struct LongRows:
     double* at_target
     double* hess_left_out
     double* hess_target
+    double* slope_target
     int64_t* argmax
     bint target_apart               # what the result is at the target stands in at_target
     int threads
@@ -41,6 +42,16 @@ cdef real number_at(const Layout& a, const Call* c, Py_ssize_t n, Py_ssize_t of_
     return number[0]
 
 
+cdef real logit_at(const Call* c, Py_ssize_t n, Py_ssize_t of_class, real* slope) noexcept nogil:
+    """A logit as the options have it, and the slope of a cap there (without one 1)."""
+    cdef real number
+    cdef Tile[real] one = tile_at(&number, 1, 1, False), beside = tile_at(slope, 1, 1, False)
+    number_at(c.x, c, n, of_class, &number)
+    slope[0] = 1
+    soften(c, &one, &one, &beside)
+    return number
+
+
 cdef void put_number_at(const Layout& a, const Call* c, Py_ssize_t n, Py_ssize_t of_class, real number) noexcept nogil:
     cdef Tile[real] one = tile_at(&number, 1, 1, False)
     cdef Matrix matrix = piece_at(a, c, n, of_class)
@@ -55,6 +66,7 @@ cdef void run_piece(const LongRows* job, Py_ssize_t block, Rows[real]* r) noexce
     cdef Piece* piece = job.piece + block
     cdef real* memory = <real*>(r + 1)
     cdef Workplace[real] at
+    cdef Tile[real] scratch
     cdef Matrix matrix
     cdef bint nothing
     if job.target[n] < 0:
@@ -75,11 +87,16 @@ cdef void run_piece(const LongRows* job, Py_ssize_t block, Rows[real]* r) noexce
     at.x = tile_at(memory, 1, classes, False)
     at.g = at.x
     at.q = tile_at(memory + classes, 1, classes, False)
+    at.slope = tile_at(memory + 3 * classes, 1, classes, False)
+    if c.softcap == 0 or not job.result:
+        at.slope.at = NULL
+    scratch = at.x
     if is_direct(c.x, memory):
         work_in_place(c.x, n // c.inner_rows, n % c.inner_rows, first, &at.x)
     elif not (job.stored and job.result):
         matrix = piece_at(c.x, c, n, first)
         ops.load_tile(&matrix, &at.x, False)
+    soften(c, &at.x, &scratch, &at.slope)
     if is_direct(c.g, memory):
         work_in_place(c.g, n // c.inner_rows, n % c.inner_rows, first, &at.g)
     at.e = at.g
@@ -214,18 +231,20 @@ cdef bint make_trip(LongRows* job, bint result, Rows[real]* r) noexcept nogil:
         work = piece_of_doubles
     job.result = result
     return celoss_pool_run(work, job, job.call.rows * job.pieces, job.threads,
-                           sizeof(Rows[real]) + <size_t>(3 * PIECE_CLASSES) * sizeof(real))
+                           sizeof(Rows[real]) + <size_t>(4 * PIECE_CLASSES) * sizeof(real))
 
 
 cdef bint run_rows_in_pieces(LongRows* job, double* loss, Rows[real]* r) noexcept nogil:
     cdef Call* c = job.call
     cdef Py_ssize_t n
-    cdef real kind
+    cdef real kind, slope
     cdef bint has_targets = c.target != NULL
-    job.stored = c.does.keeps_exponentials and is_direct(c.g, &kind)
+    # (A cap's slope is found in the second trip, from logits whose place is not taken yet.)
+    job.stored = c.does.keeps_exponentials and is_direct(c.g, &kind) and not c.softens
     for n in range(c.rows if has_targets else 0):  # before a result may take the place of the logits
         if job.target[n] >= 0:
-            job.x_target[n] = number_at(c.x, c, n, job.target[n], &kind)
+            job.x_target[n] = logit_at(c, n, job.target[n], &slope)
+            job.slope_target[n] = slope
             if c.v.at != NULL:
                 job.v_target[n] = number_at(c.v, c, n, job.target[n], &kind)
 
@@ -241,7 +260,7 @@ cdef bint run_rows_in_pieces(LongRows* job, double* loss, Rows[real]* r) noexcep
         if job.target[n] < 0:
             continue
         if job.target_apart:
-            put_number_at(c.g, c, n, job.target[n], <real>job.at_target[n])
+            put_number_at(c.g, c, n, job.target[n], <real>job.at_target[n] * <real>job.slope_target[n])
         if c.h.at != NULL:
             put_number_at(c.h, c, n, job.argmax[n], <real>job.hess_left_out[n])
         if c.h.at != NULL and c.options.focal_gamma > 0:
@@ -266,12 +285,13 @@ cdef bint run_long_rows(Call* c, int limit, double* loss) noexcept nogil:
     job.row = <Piece*>calloc(<size_t>c.rows, sizeof(Piece))
     job.target = <int64_t*>calloc(<size_t>c.rows, sizeof(int64_t))
     job.argmax = <int64_t*>calloc(<size_t>c.rows, sizeof(int64_t))
-    numbers = <double*>calloc(<size_t>c.rows * 5, sizeof(double))
+    numbers = <double*>calloc(<size_t>c.rows * 6, sizeof(double))
     job.x_target = numbers
     job.v_target = numbers + c.rows
     job.at_target = numbers + 2 * c.rows
     job.hess_left_out = numbers + 3 * c.rows
     job.hess_target = numbers + 4 * c.rows
+    job.slope_target = numbers + 5 * c.rows
     workspace = malloc(sizeof(Rows[double]))
     loss[0] = 0
     enough = (job.piece != NULL and job.ratio != NULL and job.row != NULL and job.target != NULL and job.argmax != NULL

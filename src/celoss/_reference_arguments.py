@@ -85,6 +85,11 @@ def check_focal(focal_gamma: float, label_smoothing: float, is_index: bool = Tru
         raise ValueError(f"focal_gamma = {focal_gamma} must be finite and not negative, without smoothing and probabilities")
 
 
+def check_z_loss(z_loss: float) -> None:
+    if not 0.0 <= z_loss < np.inf:
+        raise ValueError(f"z_loss = {z_loss} must be finite and not negative")
+
+
 class Rows(NamedTuple):
     """The arguments of a loss on rows, ready for arithmetic. N... is the shape of the per-row loss."""
 

@@ -18,14 +18,17 @@ from celoss._arguments import (
     as_logits,
     as_n_threads,
     as_normalizer,
+    as_positive,
     as_reduction,
+    as_softcap,
     as_upstream,
     as_weights,
+    as_z_loss,
     dtype_name,
     hint_of_shape,
     item,
 )
-from celoss._kernels import IGNORE_INDEX, Operation
+from celoss._kernels import IGNORE_INDEX, Operation, Reduction, Wanted
 from celoss._outputs import Results, array_for_losses, as_results
 from celoss._remedies import as_integers, described, of_no_use, refuse_labels_of_scores, warn_of_one_class
 
@@ -38,24 +41,29 @@ class RowArguments(NamedTuple):
     logits: Array
     storage: int
     axis: int
-    target: Array | None
-    probabilities: Array | None
-    probabilities_storage: int
-    weight: NDArray[np.float64] | None
-    sample_weight: NDArray[np.float64] | None
-    ignore_index: int
-    label_smoothing: float
-    focal_gamma: float
-    reduction: int
-    normalizer: float
-    upstream: float | NDArray[np.float64] | None
-    wanted: int
-    out: Array | None
-    hess: Array | None
-    vector: Array | None
-    vector_storage: int
-    row_loss: Array | None
-    n_threads: int
+    target: Array | None = None
+    probabilities: Array | None = None  # or what else stands beside the logits
+    probabilities_storage: int = 0
+    weight: NDArray[np.float64] | None = None
+    sample_weight: NDArray[np.float64] | None = None
+    ignore_index: int = IGNORE_INDEX
+    label_smoothing: float = 0.0
+    focal_gamma: float = 0.0
+    logit_scale: float = 1.0
+    softcap: float = 0.0
+    z_loss: float = 0.0
+    temperature: float = 1.0
+    reduction: int = Reduction.MEAN
+    normalizer: float = 0.0
+    upstream: float | NDArray[np.float64] | None = None
+    wanted: int = Wanted.LOSS_ALONE
+    out: Array | None = None
+    hess: Array | None = None
+    vector: Array | None = None
+    vector_storage: int = 0
+    row_loss: Array | None = None
+    statistics: tuple[Array, ...] | None = None  # logsumexp, entropy, rank, prediction
+    n_threads: int = 0
 
 
 def as_class_weight(weight: ArrayLike | None, classes: int | None) -> NDArray[np.float64] | None:
@@ -192,6 +200,12 @@ def out_of_range(target: Any, classes: int, ignore_index: int, row: int = -1, sa
     )
 
 
+def refuse_no_classes(logits: Array, axis: int) -> None:
+    """Rows without a class are an error; no rows at all are not."""
+    if logits.shape[axis] == 0 and np.prod(logits.shape[:axis] + logits.shape[axis + 1 :], dtype=np.int64) > 0:
+        raise ValueError(f"logits of shape {logits.shape} have no class along axis {axis}")
+
+
 def _counting_rows(indices: Array | None, mark: int, weight: Array | None, rows: tuple[int, ...]) -> int:
     """How many rows are neither ignored nor of weight 0."""
     counts = np.ones(rows, np.bool_) if indices is None else indices != mark
@@ -208,6 +222,9 @@ def row_arguments(
     sample_weight: Any,
     label_smoothing: Any,
     focal_gamma: Any,
+    logit_scale: Any,
+    logit_softcap: Any,
+    z_loss: Any,
     reduction: Any,
     normalizer: Any,
     n_threads: Any,
@@ -226,8 +243,7 @@ def row_arguments(
     ignore_index = as_ignore_index(ignore_index)
     row_weight = as_sample_weight(sample_weight, rows)
     indices, mark, probabilities, q_storage = as_target(target, x, axis, ignore_index, row_weight)
-    if classes == 0 and np.prod(rows, dtype=np.int64) > 0:
-        raise ValueError(f"logits of shape {x.shape} have no class along axis {axis}")
+    refuse_no_classes(x, axis)
     if probabilities is not None and ignore_index != IGNORE_INDEX:
         raise ValueError(
             f"ignore_index={ignore_index} needs class indices; target holds probabilities, "
@@ -253,6 +269,9 @@ def row_arguments(
         ignore_index=mark,
         label_smoothing=as_label_smoothing(label_smoothing),
         focal_gamma=as_focal_gamma(focal_gamma, label_smoothing, probabilities is not None),
+        logit_scale=as_positive(logit_scale, "logit_scale"),
+        softcap=as_softcap(logit_softcap),
+        z_loss=as_z_loss(z_loss),
         reduction=reduction,
         normalizer=as_normalizer(normalizer, lambda: _counting_rows(indices, mark, row_weight, rows)),
         upstream=upstream,
@@ -278,6 +297,9 @@ def check_row_options(
     ignore_index: Any,
     label_smoothing: Any,
     focal_gamma: Any,
+    logit_scale: Any,
+    logit_softcap: Any,
+    z_loss: Any,
     reduction: Any,
     normalizer: Any,
     n_threads: Any,
@@ -291,5 +313,8 @@ def check_row_options(
         as_weights(sample_weight, "sample_weight", of_either_sign=True)
     as_label_smoothing(label_smoothing)
     as_focal_gamma(focal_gamma, label_smoothing)
+    as_positive(logit_scale, "logit_scale")
+    as_softcap(logit_softcap)
+    as_z_loss(z_loss)
     as_normalizer(normalizer, lambda: 0)
     as_n_threads(n_threads)

@@ -69,6 +69,10 @@ cdef inline bint are_factors(object label_smoothing, object focal_gamma, double*
             and 0 <= gamma[0] < INFINITY and not (smoothing[0] > 0 and gamma[0] > 0))
 
 
+cdef inline bint is_positive(object value, double* number) except -1:
+    return is_number(value, number) and 0 < number[0] < INFINITY
+
+
 # ---- arrays --------------------------------------------------------------------------------------------------------------------
 
 cdef inline bint is_list(object value) noexcept:
@@ -229,9 +233,9 @@ cdef object usual_loss_of_rows(int operation, object logits, object target, obje
     cdef cnp.ndarray x, y
     cdef int limit, ndim, wanted, overflow = 0
     cdef object row_loss = None, grad = None, hess = None
-    cdef double smoothing, gamma
-    (weight, sample_weight, label_smoothing, focal_gamma, reduction, normalizer, n_threads, wanted, grad_output, out,
-     second) = options
+    cdef double smoothing, gamma, scale, square, cap = 0
+    (weight, sample_weight, label_smoothing, focal_gamma, logit_scale, logit_softcap, z_loss, reduction, normalizer, n_threads,
+     wanted, grad_output, out, second) = options
     scores, labels = array_of(logits), array_of(target)
     class_weight, row_weight, upstream = array_of(weight), array_of(sample_weight), array_of(grad_output)
     vector = array_of(second) if wanted == HESSIAN_PRODUCT else None
@@ -279,6 +283,11 @@ cdef object usual_loss_of_rows(int operation, object logits, object target, obje
         c.options.upstream = <const double*>cnp.PyArray_DATA(<cnp.ndarray>upstream)
     set_smoothing(&c.options, smoothing, c.classes)
     c.options.focal_gamma = gamma
+    if logit_scale != 1.0 or logit_softcap is not None or z_loss != 0.0:
+        if (wanted > GRADIENT or not is_positive(logit_scale, &scale) or not is_number(z_loss, &square) or not 0 <= square < INFINITY
+                or not (logit_softcap is None or is_positive(logit_softcap, &cap))):
+            return None
+        set_language_options(c, scale, cap, square)
     if wanted != LOSS_ALONE:
         grad = plain_result(x, out)
         if grad is None or (out is not None and not is_clear_of_all(

@@ -8,7 +8,7 @@ cdef extern from "simd/contract.h" nogil:
     enum: CELOSS_BLOCK_ROWS
     enum: SEEN_KEPT, SEEN_IGNORED, SEEN_OUT_OF_RANGE
     enum: EXP, LOG1P_OF_EXP, LESS_LIKELY, EXP_OF_MAXIMUM, EXP_IN_ROW
-    enum: LOG1P_RATIO, LOG1P_RATIO_EXACT, EXP_TO_39_BITS, EXP_WITH_ERROR, LOG_AND_INVERSE
+    enum: LOG1P_RATIO, LOG1P_RATIO_EXACT, EXP_TO_39_BITS, EXP_WITH_ERROR, LOG_AND_INVERSE, TANH
     enum: STORED_FLOAT32, STORED_FLOAT64, STORED_FLOAT16, STORED_BFLOAT16
     enum: STORED_INT8, STORED_UINT8, STORED_INT32, STORED_INT64
 
@@ -40,6 +40,9 @@ cdef extern from "simd/contract.h" nogil:
         double* hess_target
         double* v_target
         double* block_loss
+        int64_t* rank
+        double* logsumexp
+        double* entropy
 
     cdef struct RowOptions:
         const double* sample_weight
@@ -47,7 +50,7 @@ cdef extern from "simd/contract.h" nogil:
         const double* class_weight
         double factor
         bint probabilities, soft_targets, hessian
-        double smoothing, focal_gamma
+        double smoothing, focal_gamma, z_loss
 
     cdef cppclass ScoreBlock[T]:
         int operation
@@ -84,6 +87,12 @@ cdef extern from "simd/contract.h" nogil:
         void log_softmax(const Tile[T]*, const Tile[T]*, const Rows[T]*)
         void logsumexp(Py_ssize_t, Rows[T]*)
         void infinite_sums(const Tile[T]*, Rows[T]*)
+        void soften(const Tile[T]*, const Tile[T]*, const Tile[T]*, double, double)
+        void times_slope(const Tile[T]*, const Tile[T]*, const Rows[T]*)
+        void ranks(const Tile[T]*, Rows[T]*)
+        void entropy_sums(const Tile[T]*, const Tile[T]*, Rows[T]*)
+        void statistics(Py_ssize_t, Rows[T]*)
+        void kl_divergence(const Tile[T]*, const Tile[T]*, const Tile[double]*, const Tile[T]*, double, const RowOptions*, Rows[T]*)
         void softmax_vjp_sums(const Tile[T]*, const Tile[T]*, Rows[T]*)
         void softmax_vjp(const Tile[T]*, const Tile[T]*, const Tile[T]*, const Rows[T]*)
         void log_softmax_vjp_sums(const Tile[T]*, const Tile[T]*, Rows[T]*)
@@ -124,7 +133,7 @@ cdef extern from "simd/layout.hpp" nogil:
         bool unaligned
 
     cdef cppclass Workplace[T]:
-        Tile[T] x, q, g, e, v, h
+        Tile[T] x, q, g, e, v, h, slope
         Tile[double] wide
         Ahead ahead
         Py_ssize_t first_class

@@ -25,7 +25,9 @@ class CrossEntropyLoss:
 
     Parameters
     ----------
-    axis, weight, sample_weight, ignore_index, label_smoothing, focal_gamma, reduction, normalizer, n_threads
+    axis, weight, sample_weight, ignore_index, label_smoothing, focal_gamma
+        As for `cross_entropy`.
+    logit_scale, logit_softcap, z_loss, reduction, normalizer, n_threads
         As for `cross_entropy`, and the same errors. What can be known of them without logits is checked here, the rest in
         the call. Each can be given in a call too, for that call.
 
@@ -68,6 +70,9 @@ class CrossEntropyLoss:
         ignore_index: int = -100,
         label_smoothing: float = 0.0,
         focal_gamma: float = 0.0,
+        logit_scale: float = 1.0,
+        logit_softcap: float | None = None,
+        z_loss: float = 0.0,
         reduction: str = "mean",
         normalizer: float | None = None,
         n_threads: int | None = None,
@@ -79,6 +84,9 @@ class CrossEntropyLoss:
             "ignore_index": ignore_index,
             "label_smoothing": label_smoothing,
             "focal_gamma": focal_gamma,
+            "logit_scale": logit_scale,
+            "logit_softcap": logit_softcap,
+            "z_loss": z_loss,
             "reduction": reduction,
             "normalizer": normalizer,
             "n_threads": n_threads,

@@ -153,10 +153,12 @@ def linear_cross_entropy(
     >>> bool(np.isclose(loss, celoss.cross_entropy(hidden @ weight.T, target)))
     True
     """
-    later = _later(logit_scale, logit_softcap, z_loss)
     call = _checked(
         features, linear_weight, target, linear_bias, weight, sample_weight, ignore_index, reduction, normalizer, chunk_bytes,
-        None, {"label_smoothing": label_smoothing, "focal_gamma": focal_gamma, "n_threads": n_threads, **later},
+        None, {
+            "label_smoothing": label_smoothing, "focal_gamma": focal_gamma, "logit_scale": logit_scale,
+            "logit_softcap": logit_softcap, "z_loss": z_loss, "n_threads": n_threads,
+        },
     )  # fmt: skip
     loss: float | NDArray[Any] = _run(call, None)
     return loss
@@ -240,22 +242,18 @@ def linear_cross_entropy_with_grad(
     >>> gradients.features[3].tolist()
     [0.0, 0.0, 0.0]
     """
-    later = _later(logit_scale, logit_softcap, z_loss)
     call = _checked(
         features, linear_weight, target, linear_bias, weight, sample_weight, ignore_index, reduction, normalizer, chunk_bytes,
-        grad_output, {"label_smoothing": label_smoothing, "focal_gamma": focal_gamma, "n_threads": n_threads, **later},
+        grad_output, {
+            "label_smoothing": label_smoothing, "focal_gamma": focal_gamma, "logit_scale": logit_scale,
+            "logit_softcap": logit_softcap, "z_loss": z_loss, "n_threads": n_threads,
+        },
     )  # fmt: skip
     gradients = _results(out, call)
     return _run(call, gradients), gradients
 
 
 # --- checks -------------------------------------------------------------------------------------------------------------------
-
-
-def _later(logit_scale: Any, logit_softcap: Any, z_loss: Any) -> dict[str, Any]:
-    """Options of the logits, as `cross_entropy` is given them: at their defaults not at all."""
-    options = {"logit_scale": (logit_scale, 1.0), "logit_softcap": (logit_softcap, None), "z_loss": (z_loss, 0.0)}
-    return {name: value for name, (value, default) in options.items() if not (np.ndim(value) == 0 and value == default)}
 
 
 class _Rows:

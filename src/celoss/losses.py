@@ -32,6 +32,9 @@ def cross_entropy(
     ignore_index: int = -100,
     label_smoothing: float = 0.0,
     focal_gamma: float = 0.0,
+    logit_scale: float = 1.0,
+    logit_softcap: float | None = None,
+    z_loss: float = 0.0,
     reduction: str = "mean",
     normalizer: float | None = None,
     n_threads: int | None = None,
@@ -47,6 +50,10 @@ def cross_entropy(
     is already right. With probabilities :math:`q`, smoothed to :math:`q' = (1-\varepsilon) q + \varepsilon/C`,
 
     .. math:: l_n = s_n \sum_c w_c\, q'_c\, (-\ln p_c).
+
+    Language models have three options more. With a scale :math:`a` and a soft cap :math:`c` the logits are
+    :math:`u = c \tanh(a x / c)` in place of :math:`x` (without a cap :math:`u = a x`), and
+    :math:`s_n\, z \ln^2 \sum_c e^{u_c}` is added to the loss of each row that counts.
 
     :math:`-\ln p_t` is computed as :math:`\ln(1 + r)`, where :math:`r` is the sum of :math:`e^{x_j - x_t}` over all classes
     but :math:`t`: no term is negative, so that nothing cancels and a confident row keeps its small loss to the last digit.
@@ -76,6 +83,14 @@ def cross_entropy(
     focal_gamma : float, default 0.0
         The exponent :math:`\gamma` >= 0 of the focal loss. Only with class indices and without smoothing. Above 5 it costs
         about :math:`\gamma / 2` ulp.
+    logit_scale : float, default 1.0
+        Multiplies the logits, as an inverse temperature does. Positive.
+    logit_softcap : float, optional
+        Bounds the logits softly. Positive. What is -inf stays a class that cannot occur.
+    z_loss : float, default 0.0
+        Weight of the squared logarithm of the softmax's denominator, which keeps it near 1. At least 0; the denominator of "mean"
+        stays. Scaled or capped logits are rounded to their dtype (float32 for half precision), as those of NumPy would be; loss
+        and gradient are exact for these.
     reduction : {"mean", "sum", "none"}, default "mean"
         "mean" divides the sum by :math:`\sum_n s_n w_{t_n}` over the rows that count (class indices), or by
         :math:`\sum_n s_n` (probabilities; class weights are not in the denominator, as in PyTorch).
@@ -127,7 +142,8 @@ def cross_entropy(
     """
     loss: float | NDArray[Any] = _kernels.short_loss_of_rows(
         _general_paths.loss_of_rows, _CROSS_ENTROPY, logits, target, axis, ignore_index,
-        (weight, sample_weight, label_smoothing, focal_gamma, reduction, normalizer, n_threads, _LOSS, None, None, None),
+        (weight, sample_weight, label_smoothing, focal_gamma, logit_scale, logit_softcap, z_loss, reduction, normalizer,
+         n_threads, _LOSS, None, None, None),
     )  # fmt: skip
     return loss
 
@@ -142,6 +158,9 @@ def cross_entropy_with_grad(
     ignore_index: int = -100,
     label_smoothing: float = 0.0,
     focal_gamma: float = 0.0,
+    logit_scale: float = 1.0,
+    logit_softcap: float | None = None,
+    z_loss: float = 0.0,
     reduction: str = "mean",
     normalizer: float | None = None,
     n_threads: int | None = None,
@@ -162,7 +181,9 @@ def cross_entropy_with_grad(
 
     Parameters
     ----------
-    logits, target, axis, weight, sample_weight, ignore_index, label_smoothing, focal_gamma, reduction, normalizer, n_threads
+    logits, target, axis, weight, sample_weight, ignore_index, label_smoothing, focal_gamma
+        As for `cross_entropy`.
+    logit_scale, logit_softcap, z_loss, reduction, normalizer, n_threads
         As for `cross_entropy`.
     grad_output : float or array_like, optional
         Upstream gradient: multiplies the gradient. A number, or with ``reduction="none"`` also an array of the loss's
@@ -193,8 +214,8 @@ def cross_entropy_with_grad(
     """
     pair: tuple[float | NDArray[Any], NDArray[Any]] = _kernels.short_loss_of_rows(
         _general_paths.loss_of_rows, _CROSS_ENTROPY, logits, target, axis, ignore_index,
-        (weight, sample_weight, label_smoothing, focal_gamma, reduction, normalizer, n_threads, _GRADIENT, grad_output, out,
-         None),
+        (weight, sample_weight, label_smoothing, focal_gamma, logit_scale, logit_softcap, z_loss, reduction, normalizer,
+         n_threads, _GRADIENT, grad_output, out, None),
     )  # fmt: skip
     return pair
 
@@ -251,7 +272,7 @@ def brier_score(
     """
     loss: float | NDArray[Any] = _kernels.short_loss_of_rows(
         _general_paths.loss_of_rows, _BRIER, logits, target, axis, ignore_index,
-        (weight, sample_weight, label_smoothing, 0.0, reduction, normalizer, n_threads, _LOSS, None, None, None),
+        (weight, sample_weight, label_smoothing, 0.0, 1.0, None, 0.0, reduction, normalizer, n_threads, _LOSS, None, None, None),
     )  # fmt: skip
     return loss
 
@@ -307,7 +328,8 @@ def brier_score_with_grad(
     """
     pair: tuple[float | NDArray[Any], NDArray[Any]] = _kernels.short_loss_of_rows(
         _general_paths.loss_of_rows, _BRIER, logits, target, axis, ignore_index,
-        (weight, sample_weight, label_smoothing, 0.0, reduction, normalizer, n_threads, _GRADIENT, grad_output, out, None),
+        (weight, sample_weight, label_smoothing, 0.0, 1.0, None, 0.0, reduction, normalizer, n_threads, _GRADIENT, grad_output,
+         out, None),
     )  # fmt: skip
     return pair
 
@@ -353,6 +375,6 @@ def zero_one_loss(
     """
     loss: float | NDArray[Any] = _kernels.short_loss_of_rows(
         _general_paths.loss_of_rows, _ZERO_ONE, logits, target, axis, ignore_index,
-        (None, sample_weight, 0.0, 0.0, reduction, normalizer, n_threads, _LOSS, None, None, None),
+        (None, sample_weight, 0.0, 0.0, 1.0, None, 0.0, reduction, normalizer, n_threads, _LOSS, None, None, None),
     )  # fmt: skip
     return loss

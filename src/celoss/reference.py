@@ -9,10 +9,8 @@ Notation: x logits of one row (z in the binary case), c and k classes, C their n
 q target probabilities (one-hot for t), p = softmax(x), σ the sigmoid, lse = log Σ_c exp(x_c), w class
 weights, s sample weights, ε label smoothing, H the Hessian of one row's loss with respect to x, v a vector.
 
-One idea runs through the file: **never subtract what can be summed**. The loss lse - x_t and the gradient
-p_t - 1 of a well predicted row are tiny differences of large numbers, and rounding eats them. Both are sums
-of tiny numbers as well: of the exponentials of all classes but one. So the file computes 1 - p beside p, and
--log p from the exponentials without the largest, and every loss is arithmetic on these three.
+Nothing is subtracted that can be summed: `_reference_pieces` says how. What only language models ask for, numbers
+of a row and the distance of two distributions, is in `_reference_language`.
 """
 # ruff: noqa: RUF002, RUF003 (the sigmoid is written with a sigma)
 
@@ -39,6 +37,7 @@ from celoss._reference_arguments import (
     axes_apart,
     axes_as_one,
     check_focal,
+    check_z_loss,
     class_axis_last,
     loss_dtype,
     reduced,
@@ -46,6 +45,19 @@ from celoss._reference_arguments import (
     rounded,
     scalar_or_array,
     scaled,
+)
+from celoss._reference_language import kl_divergence, kl_divergence_with_grad, row_statistics
+from celoss._reference_pieces import (
+    exponentials,
+    first_largest,
+    leave_one_out,
+    nll_over_miss,
+    scores,
+    sigma,
+    smooth,
+    softmax_pieces,
+    softplus,
+    weighted,
 )
 
 __all__ = [
@@ -62,106 +74,20 @@ __all__ = [
     "cross_entropy_hessp",
     "cross_entropy_with_grad",
     "cross_entropy_with_grad_hess",
+    "kl_divergence",
+    "kl_divergence_with_grad",
     "linear_cross_entropy",
     "linear_cross_entropy_with_grad",
     "log_sigmoid",
     "log_softmax",
     "log_softmax_vjp",
     "logsumexp",
+    "row_statistics",
     "sigmoid",
     "softmax",
     "softmax_vjp",
     "zero_one_loss",
 ]
-
-# ----------------------------------------------------------------------------------------------------
-# The pieces: sums that leave one out, softmax, sigmoid. Classes lie along the last axis.
-# ----------------------------------------------------------------------------------------------------
-
-
-def _first_largest(v: Floats) -> npt.NDArray[np.bool_]:
-    """Mark the first of the largest elements of each row; none where the row has a NaN."""
-    largest = v == np.max(v, axis=-1, keepdims=True, initial=-np.inf)
-    first: npt.NDArray[np.bool_] = largest & (np.cumsum(largest, axis=-1) == 1)
-    return first
-
-
-def _leave_one_out(v: Floats) -> tuple[Floats, Floats]:
-    """Return r, the sum of a row without its largest element, and for every k the sum without element k.
-
-    With v_1 the element largest in magnitude, the sum without v_k is (v_1 - v_k) + r. For v ≥ 0 both terms
-    are ≥ 0, so nothing cancels; for k = 1 it is r itself.
-    """
-    first = _first_largest(np.abs(v))
-    r = np.sum(np.where(first, 0.0, v), axis=-1, keepdims=True)
-    largest = np.sum(np.where(first, v, 0.0), axis=-1, keepdims=True)
-    return r, (largest - v) + r
-
-
-def _exponentials(x: Floats) -> tuple[Floats, Floats]:
-    """Return m = max_c x_c and e_c = exp(x_c - m), so that the largest e is 1.
-
-    A row whose maximum is NaN, +inf or -inf has no probabilities: there x - m is NaN, and so is what follows.
-    """
-    m = np.max(x, axis=-1, keepdims=True, initial=-np.inf)
-    # 1. δ is x - m rounded, ρ exactly what the rounding lost (Knuth's two-sum). Where x = -inf there is no ρ.
-    delta = x - m
-    moved = delta - x
-    rho = (x - (delta - moved)) - (m + moved)
-    rho = np.where(np.isfinite(rho), rho, 0.0)
-    # 2. exp(x - m) = exp(δ) exp(ρ) = exp(δ) (1 + ρ), as ρ² is below any digit. Without ρ the relative error
-    #    of e would grow to |x - m| / 2 ulp.
-    e = np.exp(delta)
-    return m, e + e * rho
-
-
-class _Softmax(NamedTuple):
-    """What every loss on rows is made of; each to full relative precision, each of the shape of x."""
-
-    p: Floats  # p_k
-    miss: Floats  # 1 - p_k
-    nll: Floats  # -log p_k = lse - x_k
-
-
-def _softmax_pieces(x: Floats) -> _Softmax:
-    # 1. The denominator Σ e is 1 + r: one element is the maximum, whose e is 1; r sums all the others.
-    m, e = _exponentials(x)
-    r, others = _leave_one_out(e)
-    denominator = 1.0 + r
-    # 2. p_k = e_k / (1 + r), and 1 - p_k = (Σ_{c≠k} e_c) / (1 + r): for the maximum that is r / (1 + r).
-    # 3. lse - x_k = (m - x_k) + log(1 + r): both terms are ≥ 0. Adding m to the log first, and subtracting
-    #    x_k then, would leave only the digits that survive beside m.
-    return _Softmax(e / denominator, others / denominator, (m - x) + np.log1p(r))
-
-
-def _sigmoid(z: Floats) -> Floats:
-    """σ(z) = 1 / (1 + exp(-z)); and 1 - σ(z) is _sigmoid(-z), never a subtraction."""
-    e = np.exp(-np.abs(z))
-    return np.where(z >= 0.0, 1.0, e) / (1.0 + e)
-
-
-def _softplus(z: Floats) -> Floats:
-    """log(1 + exp(z)) = max(z, 0) + log1p(exp(-|z|)); and -log σ(z) is _softplus(-z)."""
-    return np.maximum(z, 0.0) + np.log1p(np.exp(-np.abs(z)))
-
-
-def _times(weight: Floats, loss: Floats) -> Floats:
-    """weight · loss, where 0 · ∞ counts 0: a class of no weight costs nothing even if it is impossible."""
-    return np.where((weight == 0.0) & np.isinf(loss), 0.0, weight * loss)
-
-
-def _ratio(nll: Floats, miss: Floats) -> Floats:
-    """-log p / (1 - p), which is 1 where both are 0."""
-    return np.where(miss == 0.0, 1.0, nll / miss)
-
-
-def _smooth(q: Floats, label_smoothing: float, n_classes: int) -> tuple[Floats, Floats]:
-    """Return q' = (1 - ε) q + ε/C, and 1 - q' = (1 - ε)(1 - q) + ε (1 - 1/C) without subtracting q'."""
-    if not 0.0 <= label_smoothing <= 1.0:
-        raise ValueError(f"label_smoothing = {label_smoothing} is not in [0, 1]")
-    keep, uniform = 1.0 - label_smoothing, 1.0 / max(n_classes, 1)
-    return keep * q + label_smoothing * uniform, keep * (1.0 - q) + label_smoothing * (1.0 - uniform)
-
 
 # ----------------------------------------------------------------------------------------------------
 # Activations
@@ -173,7 +99,7 @@ def softmax(x: npt.ArrayLike, *, axis: Axis = -1, out: Array | None = None) -> A
     """Probabilities p_k = exp(x_k) / Σ_c exp(x_c). A row with NaN or +inf, or of -inf only, is NaN."""
     x = as_floating(x, "x")
     axes = as_axes(axis, x.ndim)
-    p = _softmax_pieces(axes_as_one(x, axes)).p
+    p = softmax_pieces(axes_as_one(x, axes)).p
     return rounded(axes_apart(p, axes, x.shape), x, out)
 
 
@@ -185,7 +111,7 @@ def log_softmax(x: npt.ArrayLike, *, axis: Axis = -1, out: Array | None = None) 
     """
     x = as_floating(x, "x")
     axes = as_axes(axis, x.ndim)
-    nll = _softmax_pieces(axes_as_one(x, axes)).nll
+    nll = softmax_pieces(axes_as_one(x, axes)).nll
     return rounded(axes_apart(-nll, axes, x.shape), x, out)
 
 
@@ -199,8 +125,8 @@ def logsumexp(x: npt.ArrayLike, *, axis: Axis = -1, keepdims: bool = False) -> A
     x = as_floating(x, "x")
     axes = as_axes(axis, x.ndim)
     rows = axes_as_one(x, axes)
-    m, e = _exponentials(rows)
-    r, _ = _leave_one_out(e)
+    m, _, e = exponentials(rows)
+    r, _ = leave_one_out(e)
     largest = np.max(rows, axis=-1, keepdims=True, initial=-np.inf)
     lse = np.where(np.isinf(largest), largest, m + np.log1p(r))
     lse = np.expand_dims(lse[..., 0], axes if keepdims else ())
@@ -229,14 +155,14 @@ def log_softmax_vjp(log_p: npt.ArrayLike, grad_output: npt.ArrayLike, *, axis: i
 def sigmoid(x: npt.ArrayLike, *, out: Array | None = None) -> Array:
     """σ(x) = 1 / (1 + exp(-x)), elementwise."""
     x = as_floating(x, "x")
-    return rounded(_sigmoid(x.astype(np.float64)), x, out)
+    return rounded(sigma(x.astype(np.float64)), x, out)
 
 
 @np.errstate(all="ignore")
 def log_sigmoid(x: npt.ArrayLike, *, out: Array | None = None) -> Array:
     """log σ(x) = -softplus(-x) = min(x, 0) - log1p(exp(-|x|)), elementwise."""
     x = as_floating(x, "x")
-    return rounded(-_softplus(-x.astype(np.float64)), x, out)
+    return rounded(-softplus(-x.astype(np.float64)), x, out)
 
 
 # ----------------------------------------------------------------------------------------------------
@@ -254,6 +180,9 @@ def cross_entropy(
     ignore_index: int = -100,
     label_smoothing: float = 0.0,
     focal_gamma: float = 0.0,
+    logit_scale: float = 1.0,
+    logit_softcap: float | None = None,
+    z_loss: float = 0.0,
     reduction: str = "mean",
     normalizer: float | None = None,
     n_threads: int | None = None,
@@ -265,11 +194,15 @@ def cross_entropy(
     divisor is 0) it is NaN, and its gradient 0.
 
     With a focal exponent γ > 0 (class indices, no smoothing) it is l = s w_t (1 - p_t)^γ (-log p_t).
+
+    With a scale a ≠ 1 or a cap c all of this is said of the scores u = a x, or u = c tanh(a x / c), in place of the logits x;
+    an infinity stays one. With z_loss z > 0 each row that counts adds s z lse², whatever its target and the class weights are;
+    lse is that of u.
     """
     loss, _ = cross_entropy_with_grad(
         logits, target, axis=axis, weight=weight, sample_weight=sample_weight, ignore_index=ignore_index,
-        label_smoothing=label_smoothing, focal_gamma=focal_gamma, reduction=reduction, normalizer=normalizer,
-        n_threads=n_threads,
+        label_smoothing=label_smoothing, focal_gamma=focal_gamma, logit_scale=logit_scale, logit_softcap=logit_softcap,
+        z_loss=z_loss, reduction=reduction, normalizer=normalizer, n_threads=n_threads,
     )  # fmt: skip
     return loss
 
@@ -285,15 +218,21 @@ def cross_entropy_with_grad(
     ignore_index: int = -100,
     label_smoothing: float = 0.0,
     focal_gamma: float = 0.0,
+    logit_scale: float = 1.0,
+    logit_softcap: float | None = None,
+    z_loss: float = 0.0,
     reduction: str = "mean",
     normalizer: float | None = None,
     n_threads: int | None = None,
     grad_output: npt.ArrayLike | None = None,
     out: Array | None = None,
 ) -> tuple[Loss, Array]:
-    """`cross_entropy` and its gradient ∂l/∂x_k = s [p_k Σ_c w_c q'_c - w_k q'_k]."""
+    """`cross_entropy` and its gradient ∂l/∂x_k = s [p_k Σ_c w_c q'_c - w_k q'_k].
+
+    z_loss adds s 2 z lse p_k. Scale and cap multiply all of it by ∂u_k/∂x_k, which is a, or a (1 - tanh²(a x_k / c)).
+    """
     rows = as_rows(logits, target, axis, weight, sample_weight, ignore_index)
-    loss, grad, _ = _cross_entropy_pieces(rows, label_smoothing, focal_gamma)
+    loss, grad, _ = _cross_entropy_pieces(rows, label_smoothing, focal_gamma, logit_scale, logit_softcap, z_loss)
     scale = Scale(rows.share, rows.ignored, reduction, normalizer, grad_output)
     return results(loss, grad, scale, logits, axis, out)
 
@@ -309,6 +248,9 @@ def cross_entropy_with_grad_hess(
     ignore_index: int = -100,
     label_smoothing: float = 0.0,
     focal_gamma: float = 0.0,
+    logit_scale: float = 1.0,
+    logit_softcap: float | None = None,
+    z_loss: float = 0.0,
     reduction: str = "mean",
     normalizer: float | None = None,
     n_threads: int | None = None,
@@ -321,9 +263,12 @@ def cross_entropy_with_grad_hess(
     It is scaled as the gradient is, by `grad_output` too. Of ignored rows it is 0, of rows that are NaN it is NaN; of a
     class at -inf, for which p_k = 0, it is 0, even if that is the target. With a focal exponent it is the diagonal of
     the exact Hessian, which may be negative: the focal loss is not convex.
+
+    z_loss adds s 2 z [p_k² + lse p_k (1 - p_k)]. With scores u(x), ∂²l/∂x_k² = ∂²l/∂u_k² (∂u_k/∂x_k)² + ∂l/∂u_k ∂²u_k/∂x_k²,
+    where ∂²u/∂x² = -2 (a / c) tanh(a x / c) ∂u/∂x.
     """
     rows = as_rows(logits, target, axis, weight, sample_weight, ignore_index)
-    loss, grad, hessian = _cross_entropy_pieces(rows, label_smoothing, focal_gamma)
+    loss, grad, hessian = _cross_entropy_pieces(rows, label_smoothing, focal_gamma, logit_scale, logit_softcap, z_loss)
     scale = Scale(rows.share, rows.ignored, reduction, normalizer, grad_output)
     return (
         *results(loss, grad, scale, logits, axis, out),
@@ -343,6 +288,9 @@ def cross_entropy_hessp(
     ignore_index: int = -100,
     label_smoothing: float = 0.0,
     focal_gamma: float = 0.0,
+    logit_scale: float = 1.0,
+    logit_softcap: float | None = None,
+    z_loss: float = 0.0,
     reduction: str = "mean",
     normalizer: float | None = None,
     n_threads: int | None = None,
@@ -353,10 +301,13 @@ def cross_entropy_hessp(
     No row meets another: this is each row's H times the row's part of the vector. Of ignored rows it is 0, whatever
     the vector holds there. With `reduction` "none" it is that of each row's own loss. With a focal exponent H is exact, and
     v · H v may be negative.
+
+    z_loss adds s 2 z [p pᵀ + lse (diag(p) - p pᵀ)] to H. With scores u(x) the product is u' (H_u (u' v)) + (∂l/∂u) u'' v, element
+    by element but for H_u, the Hessian with respect to u.
     """
     rows = as_rows(logits, target, axis, weight, sample_weight, ignore_index)
     v = class_axis_last(as_many_as(vector, "vector", np.shape(logits)), axis)
-    _, _, hessian = _cross_entropy_pieces(rows, label_smoothing, focal_gamma)
+    _, _, hessian = _cross_entropy_pieces(rows, label_smoothing, focal_gamma, logit_scale, logit_softcap, z_loss)
     return scaled(hessian.times(v), Scale(rows.share, rows.ignored, reduction, normalizer), logits, axis, out)
 
 
@@ -429,11 +380,10 @@ def linear_cross_entropy_with_grad(
     h = np.where(ignored[..., None], 0.0, h)
 
     # 2. Their loss and its gradient; of each row in float64 only where an input is float64.
-    later = {"logit_scale": (logit_scale, 1.0), "logit_softcap": (logit_softcap, None), "z_loss": (z_loss, 0.0)}
     loss, g = cross_entropy_with_grad(
         x, target, weight=weight, sample_weight=sample_weight, ignore_index=ignore_index, label_smoothing=label_smoothing,
-        focal_gamma=focal_gamma, reduction=reduction, normalizer=normalizer, grad_output=grad_output,
-        **{name: value for name, (value, default) in later.items() if value != default},  # type: ignore[arg-type]
+        focal_gamma=focal_gamma, logit_scale=logit_scale, logit_softcap=logit_softcap, z_loss=z_loss, reduction=reduction,
+        normalizer=normalizer, grad_output=grad_output,
     )  # fmt: skip
     if reduction == "none" and not any(a is not None and a.dtype == np.float64 for a in inputs):
         loss = scalar_or_array(np.asarray(loss).astype(np.float32))
@@ -447,59 +397,77 @@ def linear_cross_entropy_with_grad(
 
 
 class _Hessian(NamedTuple):
-    """H = f (diag(p) - p pᵀ) - g u uᵀ of each row. The second term is there with a focal factor only."""
+    """Of each row H = u' [f (diag(p) - p pᵀ) + h p pᵀ - g d dᵀ] u' + diag(bend): h of z_loss, g of a focal factor."""
 
     p: Floats  # p_k
     miss: Floats  # 1 - p_k
     f: Floats  # (N..., 1), what multiplies p_k in the gradient
     g: Floats  # (N..., 1)
-    u: Floats  # (p_k - [k = t]) / (1 - p_t)
+    d: Floats  # (p_k - [k = t]) / (1 - p_t)
+    h: Floats  # (N..., 1)
+    slope: Floats  # u'_k
+    bend: Floats  # ∂l/∂u_k · u''_k
 
     def diagonal(self) -> Floats:
-        return self.f * self.p * self.miss - self.g * self.u * self.u
+        of_scores = self.f * self.p * self.miss + self.h * self.p * self.p - self.g * self.d * self.d
+        return of_scores * self.slope * self.slope + self.bend
 
     def times(self, v: Floats) -> Floats:
-        # p_k v_k - p_k Σ_c p_c v_c = p_k [(1 - p_k) v_k - Σ_{c≠k} p_c v_c]. The first form would cancel as p_k → 1.
-        _, others = _leave_one_out(self.p * v)
-        along: Floats = np.sum(self.u * v, axis=-1, keepdims=True)
-        return self.f * self.p * (self.miss * v - others) - self.g * self.u * along
+        w = self.slope * v
+        # p_k w_k - p_k Σ_c p_c w_c = p_k [(1 - p_k) w_k - Σ_{c≠k} p_c w_c]. The first form would cancel as p_k → 1.
+        _, others = leave_one_out(self.p * w)
+        along: Floats = np.sum(self.d * w, axis=-1, keepdims=True)
+        mean: Floats = np.sum(self.p * w, axis=-1, keepdims=True)
+        of_scores = self.f * self.p * (self.miss * w - others) + self.h * self.p * mean - self.g * self.d * along
+        return self.slope * of_scores + self.bend * v
 
 
-def _cross_entropy_pieces(rows: Rows, label_smoothing: float, focal_gamma: float) -> tuple[Floats, Floats, _Hessian]:
+def _cross_entropy_pieces(
+    rows: Rows, label_smoothing: float, focal_gamma: float, logit_scale: float, logit_softcap: float | None, z_loss: float
+) -> tuple[Floats, Floats, _Hessian]:
     """Loss, gradient and Hessian of each row by itself."""
-    p, miss, nll = _softmax_pieces(rows.x)
+    # 0. What the softmax is taken of, u(x). Up to the last step, derivatives are those with respect to u.
+    u = scores(rows.x, logit_scale, logit_softcap)
+    p, miss, nll, lse = softmax_pieces(u.u, u.lost)
     # 1. All options are one coefficient per class, a_c = s w_c q'_c; for a class index without smoothing only
     #    a_t is not 0.
-    q, _ = _smooth(rows.q, label_smoothing, rows.q.shape[-1])
+    q, _ = smooth(rows.q, label_smoothing, rows.q.shape[-1])
     a = rows.s * rows.w * q
-    # 2. l = Σ_c a_c (lse - x_c)
-    loss = np.sum(_times(a, nll), axis=-1)
-    # 3. ∂l/∂x_k = Σ_c a_c (p_k - [k = c]) = p_k Σ_{c≠k} a_c - a_k (1 - p_k). At a target index the first term
+    # 2. l = Σ_c a_c (lse - u_c)
+    loss = np.sum(weighted(a, nll), axis=-1)
+    # 3. ∂l/∂u_k = Σ_c a_c (p_k - [k = c]) = p_k Σ_{c≠k} a_c - a_k (1 - p_k). At a target index the first term
     #    is 0, the second minus the sum of the other probabilities; elsewhere the second is 0. Nothing cancels
     #    that does not cancel in the exact value.
-    _, other_a = _leave_one_out(a)
+    _, other_a = leave_one_out(a)
     grad = p * other_a - a * miss
-    # 4. ∂p_k/∂x_j = p_k ([k = j] - p_j), and the a_c are constants: H = Σ_c a_c (diag(p) - p pᵀ).
-    mass = np.sum(a, axis=-1, keepdims=True)
-    hessian = _Hessian(p, miss, mass, np.zeros_like(mass), np.zeros_like(p))
-    if not focal_gamma:
-        return loss, grad, hessian
-    # 5. ∂/∂x_k of (1 - p_t)^γ (-log p_t) is (p_k - [k = t]) f with f = (1 - p_t)^γ [1 + γ p_t (-log p_t) / (1 - p_t)],
-    #    where all terms are ≥ 0.
-    check_focal(focal_gamma, label_smoothing, rows.is_index)
-    at_target = rows.q > 0.0
-    p_t, miss_t, nll_t = (np.sum(np.where(at_target, part, 0.0), axis=-1, keepdims=True) for part in (p, miss, nll))
-    power = miss_t**focal_gamma
-    ratio = _times(p_t, _ratio(nll_t, miss_t))
-    f = power * (1.0 + focal_gamma * ratio)
-    # 6. f depends on p_t alone, and ∂p_t/∂x_j = -p_t d_j with d_j = p_j - [j = t]. Its derivative makes H = f (diag(p) - p pᵀ)
-    #    - G d dᵀ, where G = p_t ∂f/∂p_t = γ p_t (1 - p_t)^(γ-1) [-log p_t - (γ - 1) p_t (-log p_t) / (1 - p_t) - 2].
-    #    For γ < 1 the power grows without bound as p_t → 1, while d vanishes as 1 - p_t does. So u = d / (1 - p_t), in which
-    #    nothing is larger than 1, stands for d, and g = G (1 - p_t)² for G.
-    bend = _times(p_t, nll_t) - p_t * ((focal_gamma - 1.0) * ratio + 2.0)
-    g = power * focal_gamma * miss_t * bend
-    u = np.where(at_target, -1.0, np.where(miss_t == 0.0, 0.0, p / miss_t))
-    return _times(power[..., 0], loss), grad * f, _Hessian(p, miss, mass * f, mass * g, u)
+    # 4. ∂p_k/∂u_j = p_k ([k = j] - p_j), and the a_c are constants: H = Σ_c a_c (diag(p) - p pᵀ).
+    f = np.sum(a, axis=-1, keepdims=True)
+    g, d, h = np.zeros_like(f), np.zeros_like(p), np.zeros_like(f)
+    if focal_gamma:
+        # 5. ∂/∂u_k of (1 - p_t)^γ (-log p_t) is (p_k - [k = t]) F with F = (1 - p_t)^γ [1 + γ p_t (-log p_t) / (1 - p_t)],
+        #    where all terms are ≥ 0.
+        check_focal(focal_gamma, label_smoothing, rows.is_index)
+        at_target = rows.q > 0.0
+        p_t, miss_t, nll_t = (np.sum(np.where(at_target, part, 0.0), axis=-1, keepdims=True) for part in (p, miss, nll))
+        power = miss_t**focal_gamma
+        ratio = weighted(p_t, nll_over_miss(nll_t, miss_t))
+        factor = power * (1.0 + focal_gamma * ratio)
+        # 6. F depends on p_t alone, and ∂p_t/∂u_j = -p_t (p_j - [j = t]). Its derivative makes H = F (diag(p) - p pᵀ)
+        #    - G (p - [t]) (p - [t])ᵀ, where
+        #    G = p_t ∂F/∂p_t = γ p_t (1 - p_t)^(γ-1) [-log p_t - (γ - 1) p_t (-log p_t) / (1 - p_t) - 2].
+        #    For γ < 1 the power grows without bound as p_t → 1, while p - [t] vanishes as 1 - p_t does. So d, that divided
+        #    by 1 - p_t, in which nothing is larger than 1, stands for p - [t], and g = G (1 - p_t)² for G.
+        bend = weighted(p_t, nll_t) - p_t * ((focal_gamma - 1.0) * ratio + 2.0)
+        g = f * (power * focal_gamma * miss_t * bend)
+        d = np.where(at_target, -1.0, np.where(miss_t == 0.0, 0.0, p / miss_t))
+        loss, grad, f = weighted(power[..., 0], loss), grad * factor, f * factor
+    check_z_loss(z_loss)
+    if z_loss:
+        # 7. ∂lse/∂u_k = p_k, so that s z lse² has the gradient s 2 z lse p_k, and in H s 2 z [p pᵀ + lse (diag(p) - p pᵀ)].
+        h = rows.s * (2.0 * z_loss)
+        loss, grad, f = loss + (0.5 * h * lse * lse)[..., 0], grad + h * lse * p, f + h * lse
+    # 8. Back to x
+    return loss, grad * u.slope, _Hessian(p, miss, f, g, d, h, u.slope, grad * u.bend)
 
 
 def brier_score(
@@ -546,16 +514,16 @@ def brier_score_with_grad(
     rows = as_rows(logits, target, axis, weight, sample_weight, ignore_index)
     if weight is not None and not rows.is_index:
         raise ValueError("weight needs class indices: probabilities have no one class whose weight counts")
-    p, miss, _ = _softmax_pieces(rows.x)
+    p, miss, _, _ = softmax_pieces(rows.x)
     # 1. The error p_c - q_c = p_c (1 - q_c) - q_c (1 - p_c): for one-hot q one of the two terms is 0.
-    q, miss_q = _smooth(rows.q, label_smoothing, rows.q.shape[-1])
+    q, miss_q = smooth(rows.q, label_smoothing, rows.q.shape[-1])
     error = p * miss_q - q * miss
     # 2. l = u Σ_c error_c², where u = s w_t is also what the row adds to the denominator of the mean.
     u = rows.share[..., None]
     loss = np.sum(u * error**2, axis=-1)
     # 3. ∂l/∂x_k = 2 u p_k [error_k - Σ_c p_c error_c] = 2 u p_k [(1 - p_k) error_k - Σ_{c≠k} p_c error_c].
     #    At a target index all the terms of the second form are ≤ 0; the first would cancel as p_t → 1.
-    _, others = _leave_one_out(p * error)
+    _, others = leave_one_out(p * error)
     grad = 2.0 * u * p * (miss * error - others)
     scale = Scale(rows.share, rows.ignored, reduction, normalizer, grad_output)
     return results(loss, grad, scale, logits, axis, out)
@@ -579,7 +547,7 @@ def zero_one_loss(
     all classes but the predicted. A row with NaN or +inf, or of -inf only, is NaN.
     """
     rows = as_rows(logits, target, axis, None, sample_weight, ignore_index)
-    missed = np.sum(np.where(_first_largest(rows.x), 0.0, rows.q), axis=-1)
+    missed = np.sum(np.where(first_largest(rows.x), 0.0, rows.q), axis=-1)
     decided = np.isfinite(np.max(rows.x, axis=-1, initial=-np.inf))
     loss = rows.s[..., 0] * np.where(decided, missed, np.nan)
     return reduced(loss, Scale(rows.share, rows.ignored, reduction, normalizer), logits)
@@ -696,13 +664,13 @@ def _binary_cross_entropy_pieces(
 ) -> tuple[Floats, Floats, Floats]:
     """Loss, first and second derivative of each score by itself."""
     # 1. The coefficients of the two cases: a_1 = w · pos_weight · y' of "yes", a_0 = w (1 - y') of "no".
-    y, miss_y = _smooth(y, label_smoothing, 2)
+    y, miss_y = smooth(y, label_smoothing, 2)
     a_1 = w * as_weights(pos_weight, "pos_weight", z.shape) * y
     a_0 = w * miss_y
     # 2. -log σ(z) = softplus(-z) and -log(1 - σ(z)) = softplus(z)
-    loss = _times(a_1, _softplus(-z)) + _times(a_0, _softplus(z))
+    loss = weighted(a_1, softplus(-z)) + weighted(a_0, softplus(z))
     # 3. softplus' = σ. For y = 1 the gradient is -a_1 σ(-z), for y = 0 it is a_0 σ(z).
-    p, miss = _sigmoid(z), _sigmoid(-z)
+    p, miss = sigma(z), sigma(-z)
     grad = a_0 * p - a_1 * miss
     # 4. σ' = σ (1 - σ), which the same z gives to both softplus
     hess = (a_0 + a_1) * p * miss
@@ -718,10 +686,10 @@ def _binary_cross_entropy_pieces(
     # 6. (o^γ l)'' = o^γ [l'' + 2γ b l' + γ b (d + γ b) l], where d = b' / b = σ(-z) · y σ(-z) / o - σ(z) · (1 - y) σ(z) / o:
     #    for a label of 0 or 1 one of the terms is 0. b' = o'' / o - b² would cancel.
     d = np.where(others == 0.0, 0.0, miss * (miss * y / others) - p * (p * miss_y / others))
-    bend = _times(power * focal_gamma * b * (d + focal_gamma * b), loss)
+    bend = weighted(power * focal_gamma * b * (d + focal_gamma * b), loss)
     hess = power * hess + power * focal_gamma * b * (2.0 * grad) + bend
-    grad = power * (grad + focal_gamma * (miss_y - y) * _times(ratio, loss))
-    return _times(power, loss), grad, hess
+    grad = power * (grad + focal_gamma * (miss_y - y) * weighted(ratio, loss))
+    return weighted(power, loss), grad, hess
 
 
 def binary_brier_score(
@@ -754,7 +722,7 @@ def binary_brier_score_with_grad(
 ) -> tuple[Loss, Array]:
     """`binary_brier_score` and its gradient ∂l/∂z = 2 w (σ(z) - y) σ(z) σ(-z)."""
     z, y, w = as_scores(logits, target, weight)
-    p, miss = _sigmoid(z), _sigmoid(-z)
+    p, miss = sigma(z), sigma(-z)
     # 1. σ - y = σ (1 - y) - y (1 - σ), as for brier_score
     error = p * (1.0 - y) - y * miss
     loss = w * error**2

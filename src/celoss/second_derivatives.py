@@ -31,6 +31,9 @@ def cross_entropy_with_grad_hess(
     ignore_index: int = -100,
     label_smoothing: float = 0.0,
     focal_gamma: float = 0.0,
+    logit_scale: float = 1.0,
+    logit_softcap: float | None = None,
+    z_loss: float = 0.0,
     reduction: str = "mean",
     normalizer: float | None = None,
     n_threads: int | None = None,
@@ -52,7 +55,11 @@ def cross_entropy_with_grad_hess(
 
     Parameters
     ----------
-    logits, target, axis, weight, sample_weight, ignore_index, label_smoothing, focal_gamma, reduction, normalizer, n_threads
+    logits, target, axis, weight, sample_weight, ignore_index, label_smoothing, focal_gamma
+        As for `cross_entropy`.
+    logit_scale, logit_softcap, z_loss
+        As for `cross_entropy`. With one of them second derivatives are put together in float64 arrays of the logits' size.
+    reduction, normalizer, n_threads
         As for `cross_entropy`.
     grad_output : float or array_like, optional
         Upstream gradient: multiplies both derivatives. Otherwise as for `cross_entropy_with_grad`.
@@ -87,8 +94,8 @@ def cross_entropy_with_grad_hess(
     results: tuple[float | NDArray[Any], NDArray[Any], NDArray[Any]] = _kernels.short_loss_of_rows(
         _general_paths.loss_of_rows, _CROSS_ENTROPY, logits, target, axis, ignore_index,
         (
-            weight, sample_weight, label_smoothing, focal_gamma, reduction, normalizer, n_threads, _HESSIAN, grad_output, out,
-            hess_out,
+            weight, sample_weight, label_smoothing, focal_gamma, logit_scale, logit_softcap, z_loss, reduction, normalizer,
+            n_threads, _HESSIAN, grad_output, out, hess_out,
         ),
     )  # fmt: skip
     return results
@@ -105,6 +112,9 @@ def cross_entropy_hessp(
     ignore_index: int = -100,
     label_smoothing: float = 0.0,
     focal_gamma: float = 0.0,
+    logit_scale: float = 1.0,
+    logit_softcap: float | None = None,
+    z_loss: float = 0.0,
     reduction: str = "mean",
     normalizer: float | None = None,
     n_threads: int | None = None,
@@ -121,7 +131,11 @@ def cross_entropy_hessp(
 
     Parameters
     ----------
-    logits, target, axis, weight, sample_weight, ignore_index, label_smoothing, focal_gamma, reduction, normalizer, n_threads
+    logits, target, axis, weight, sample_weight, ignore_index, label_smoothing, focal_gamma
+        As for `cross_entropy`.
+    logit_scale, logit_softcap, z_loss
+        As for `cross_entropy`. With one of them second derivatives are put together in float64 arrays of the logits' size.
+    reduction, normalizer, n_threads
         As for `cross_entropy`.
     vector : array_like
         A number for each logit: of the logits' shape, any real dtype.
@@ -147,7 +161,8 @@ def cross_entropy_hessp(
     """
     product: NDArray[Any] = _kernels.short_loss_of_rows(
         _general_paths.loss_of_rows, _CROSS_ENTROPY, logits, target, axis, ignore_index,
-        (weight, sample_weight, label_smoothing, focal_gamma, reduction, normalizer, n_threads, _PRODUCT, None, out, vector),
+        (weight, sample_weight, label_smoothing, focal_gamma, logit_scale, logit_softcap, z_loss, reduction, normalizer,
+         n_threads, _PRODUCT, None, out, vector),
     )  # fmt: skip
     return product
 

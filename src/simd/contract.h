@@ -96,6 +96,10 @@ template <class T> struct Rows {
     // The product with a vector v is coefficient p_k (v_k - mean), and at the target at_target.
     double v_target[CELOSS_ROOM_FOR_ROWS];
 
+    // Statistics: how many logits are above the target's, sum of p_ij (m_i - x_ij), and what comes of that.
+    int64_t rank[CELOSS_ROOM_FOR_ROWS];
+    double logsumexp[CELOSS_ROOM_FOR_ROWS], entropy[CELOSS_ROOM_FOR_ROWS];
+
     // The Brier score, with d_j = p_j - v_j and k the class of the maximum:
     PerRow squares;                          // sum of d_j^2 over j != k
     PerRow moment;                           // sum of p_j d_j over j != k; of the product with a vector: of e_j v_j
@@ -117,6 +121,7 @@ struct RowOptions {
     // keep = 1 - smoothing, add = smoothing / classes, mass = the sum of add w_j, with their rounding errors.
     double keep, keep_low, add, add_low, mass, mass_low;
     double focal_gamma;  // losses times (1 - p_t)^focal_gamma: class indices only, and no smoothing
+    double z_loss;       // losses get z_loss times the square of logsumexp; without second derivatives
     int hessian;         // second derivatives are wanted
 };
 
@@ -139,8 +144,8 @@ template <class T> struct ScoreBlock {
 
 // ---- the table -------------------------------------------------------------------------------------------------------
 
-// For the tests: the functions that the operations are made of, in the form they have there. From EXP_IN_ROW on in float64
-// only.
+// For the tests: the functions that the operations are made of, in the form they have there. From EXP_IN_ROW to LOG_AND_INVERSE
+// in float64 only.
 enum Probe {
     EXP = 0,             // exp(x) in a row whose maximum is y (exp_log.hpp: exp_parts)
     LOG1P_OF_EXP = 1,    // log(1 + exp(-|x|)) (scores.hpp: Score)
@@ -151,7 +156,8 @@ enum Probe {
     LOG1P_RATIO_EXACT = 6,
     EXP_TO_39_BITS = 7,
     EXP_WITH_ERROR = 8,
-    LOG_AND_INVERSE = 9  // of others x and e = y: the logarithm, and in place of a rounding error the inverse
+    LOG_AND_INVERSE = 9,  // of others x and e = y: the logarithm, and in place of a rounding error the inverse
+    TANH = 10             // and in place of a rounding error its slope (softcap.hpp)
 };
 
 // Tiles are of either orientation, but for what is said to be one.
@@ -207,6 +213,23 @@ template <class T> struct BlockOps {
     void (*logsumexp)(ptrdiff_t n, Rows<T>* rows);
     // that maximum, or NaN where there is one in the row.
     void (*infinite_sums)(const Tile<T>* x, Rows<T>* rows);
+
+    // Logits as an option has them: u = scale x, or with a cap > 0 u = cap tanh(scale x / cap), infinite where x is; and then
+    // du / dx into `slope` (nowhere if null). u may be x.
+    void (*soften)(const Tile<T>* x, const Tile<T>* u, const Tile<T>* slope, double scale, double cap);
+    // Gradients with respect to u times that, but for rows that are ignored.
+    void (*times_slope)(const Tile<T>* g, const Tile<T>* slope, const Rows<T>* rows);
+
+    // rank, and x_target, of rows whose argmax is known; entropy, from exponentials; then those and loss and logsumexp of n rows.
+    // (left_out is argmax.)
+    void (*ranks)(const Tile<T>* x, Rows<T>* rows);
+    void (*entropy_sums)(const Tile<T>* x, const Tile<T>* e, Rows<T>* rows);
+    void (*statistics)(ptrdiff_t n, Rows<T>* rows);
+
+    // The divergence of softmax(x / temperature) from softmax(y / temperature), with gradients in g (nowhere if null; may be x).
+    // e: room for the exponentials of both.
+    void (*kl_divergence)(const Tile<T>* x, const Tile<T>* y, const Tile<double>* e, const Tile<T>* g, double temperature,
+                          const RowOptions* options, Rows<T>* rows);
 
     // Back through the two, from their result x and the upstream gradient q: others_i = the sum of x_ij q_ij, or of q_ij; and
     // g_ij = x_ij (q_ij - others_i), or q_ij - exp(x_ij) others_i. g may be x or q.

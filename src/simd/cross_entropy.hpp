@@ -79,11 +79,25 @@ CELOSS_INLINE HighLow probability_left_out(ptrdiff_t i, const Rows<double>* r) {
     return select(far, select(nll.high < 744.0, plain_exp_of(-nll), HighLow()), p);
 }
 
+// The logarithm of the sum of a row's exponentials, from the class left out. One that is further than FAR below the maximum has
+// its exponential taken there.
+template <class T> CELOSS_INLINE Number<T> log_sum_exp(ptrdiff_t i, const Rows<T>* r) {
+    constexpr int W = lanes_of<double>();
+    const F64 m = load_wide(r->maximum + i, W), x = load_wide(r->x_left_out + i, W);
+    const Number<T> sum = sum_of(number<T>(x), load_number<T>(r->minus_log, i));
+    const M64 far = m - x > FAR;
+    if (!any_lane(far)) return sum;
+    const Number<T> log = log1p_ratio(load_number<T>(r->others, i), load_number<T>(r->e_left_out, i));
+    return select(far, sum_of(difference<T>(m, F64{} + FAR), log), sum);
+}
+
 // With s = sample weight, h = (1 - smoothing) w_t (0 for probabilities), v_c = w_c q'_c the soft targets (smoothing
 // / C everywhere, or the probabilities) and V = sum_c v_c:
 //
 //     loss   = s [h (-log p_t) + V (-log p_m) + sum_c v_c (m - x_c)]
 //     dx_k   = s [(h + V) p_k - v_k - h [k = t]]
+//
+// and, with z_loss z, s z lse^2 and s 2 z lse p_k beside them.
 //
 // At the target h (p_t - 1) is formed as -h times `miss`, the share of the others. With smoothing, the target being left out,
 // -log p_m is -log p_t less m - x_t. That cancels, but its rounding is nothing beside h (-log p_t), or beside the target's own
@@ -114,7 +128,7 @@ template <class T> void cross_entropy(ptrdiff_t n, const RowOptions* o, Rows<T>*
             miss = select(is_maximum, miss, (others + (e - e_t)) * inverse);
             nll = sum_of(below, minus_log);
         }
-        N loss, coefficient, at_target{};
+        N loss, coefficient, at_target{}, p_target = target_left_out ? probability_left_out(i, r) : e_t * inverse;
         if (!o->soft_targets) {
             coefficient = up * w_t;
             at_target = -(coefficient * miss);
@@ -142,6 +156,12 @@ template <class T> void cross_entropy(ptrdiff_t n, const RowOptions* o, Rows<T>*
             }
             coefficient = up * (hot + mass);
             loss = weighted(s, sum_of(weighted(hot, nll), sum_of(weighted(mass, log_sum), gap)));
+        }
+        if (o->z_loss > 0) {
+            const N log_sum = log_sum_exp(i, r), z = number<T>(splat(o->z_loss)), slope = up * (z + z) * log_sum;
+            loss = sum_of(loss, weighted(s * z, log_sum * log_sum));
+            at_target = sum_of(at_target, slope * p_target);
+            coefficient = coefficient + slope;
         }
         if (o->hessian) {
             const N bend = o->focal_gamma > 0 ? load_number<T>(r->bend, i) : N{};

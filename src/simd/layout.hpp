@@ -88,6 +88,7 @@ template <class T> struct Workplace {
     Tile<T> e;          // exponentials, if not in place of the result
     Tile<T> v;          // a vector to be multiplied with the Hessian; at is null: none
     Tile<T> h;          // the Hessian's diagonal; at is null: not wanted
+    Tile<T> slope;      // of the logits under a cap; at is null: none, or not wanted
     Tile<double> wide;  // room for exponentials in float64
     Ahead ahead;        // what is worked on next
     ptrdiff_t first_class;

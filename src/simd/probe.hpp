@@ -5,6 +5,7 @@
 #include "exp_log.hpp"
 #include "number.hpp"
 #include "scores.hpp"
+#include "softcap.hpp"
 #include "vector.hpp"
 
 namespace {
@@ -23,6 +24,11 @@ template <class T> void probe(int function, ptrdiff_t n, const T* const in[4], T
         case EXP_OF_MAXIMUM: {
             const auto e = exp_of_maximum<T>(x, row_scale<V, T>(x));
             result = {e.value, e.error + e.lack};
+            break;
+        }
+        case TANH: {
+            const auto both = softened<T>(x, SoftCap<T>(1.0, 1.0));
+            result = {both.value, both.slope};
             break;
         }
         case LOG1P_OF_EXP: result = Score<T>(x, row_scale<V, T>(V{})).log1p(); break;

@@ -6,10 +6,13 @@
 #include "exp_sum.hpp"
 #include "gradient.hpp"
 #include "hessian.hpp"
+#include "kl_divergence.hpp"
 #include "maximum.hpp"
 #include "probe.hpp"
 #include "scores.hpp"
+#include "softcap.hpp"
 #include "soft_targets.hpp"
+#include "statistics.hpp"
 #include "targets.hpp"
 #include "tiles.hpp"
 #include "zero_one.hpp"
@@ -37,6 +40,12 @@ template <class T> constexpr BlockOps<T> operations() {
             log_softmax<T>,
             logsumexp<T>,
             infinite_sums<T>,
+            soften<T>,
+            times_slope<T>,
+            ranks<T>,
+            entropy_sums<T>,
+            statistics<T>,
+            kl_divergence<T>,
             vjp_sums<T, false>,
             vjp<T, false>,
             vjp_sums<T, true>,

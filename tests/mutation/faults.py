@@ -30,6 +30,10 @@ HESSIAN = "src/simd/hessian.hpp"
 SOFT_TARGETS = "src/simd/soft_targets.hpp"
 GROUPS = "src/simd/row_groups.hpp"
 BRIER = "src/simd/brier.hpp"
+SOFTCAP = "src/simd/softcap.hpp"
+STATISTICS = "src/simd/statistics.hpp"
+DIVERGENCE = "src/simd/kl_divergence.hpp"
+CHAIN_RULE = "src/celoss/_chain_rule.py"
 ACTIVATIONS = "src/simd/activations.hpp"
 BINARY = "src/simd/scores.hpp"
 PIECES = "src/simd/pieces.hpp"
@@ -1133,6 +1137,119 @@ FAULTS = [
         "binary: chunks overlap by one score", SCORES,
         "cdef Py_ssize_t start = chunk * CHUNK_NUMBERS, end = min(s.count, start + CHUNK_NUMBERS), n",
         "cdef Py_ssize_t start = chunk * CHUNK_NUMBERS, end = min(s.count, start + CHUNK_NUMBERS + 1), n", "test_binary",
+    ),
+    # ---- language models ---------------------------------------------------------------------------------------------
+    Fault(
+        "soft cap: the low part of the argument is forgotten", SOFTCAP,
+        "const V low = select(beyond, V{}, fma(", "const V low = select(beyond | ~beyond, V{}, fma(", "test_exp_log", "v3",
+    ),
+    Fault(
+        "soft cap: the slope is formed by subtraction", SOFTCAP,
+        "e * inverse * inverse * of.four_scales)", "(V{} + T(1) - tanh * tanh) * (of.four_scales * T(0.25)))", "test_exp_log",
+    ),
+    Fault(
+        "soft cap: -inf is a number", SOFTCAP,
+        "select(size == sure, x, select(x < V{}, -value, value))", "select(x < V{}, -value, value)", "test_language_options",
+    ),
+    Fault(
+        "soft cap: the slope of a sure logit is that of the clamp", SOFTCAP,
+        "select(beyond, V{}, e * inverse", "select(product < V{} - T(1e9), V{}, e * inverse", "test_language_options",
+    ),
+    Fault(
+        "soft cap: a scale of 1 is taken for every other", SOFTCAP,
+        "const double ratio = -2 * scale / c;", "const double ratio = -2 / c;", "test_language_options",
+    ),
+    Fault(
+        "soft cap: ignored rows are multiplied", SOFTCAP,
+        "if (targets && targets[i] < 0) continue;", "", "test_language_options test_memory test_special_values",
+    ),
+    Fault(
+        "soft cap: ignored rows as lanes are multiplied", SOFTCAP,
+        "const auto ignored = targets ? load_targets<T>(targets + i) < 0 : typename VectorOf<T>::M{};",
+        "const auto ignored = typename VectorOf<T>::M{};", "test_language_options",
+    ),
+    Fault(
+        "scale: the gradient is that of scaled logits", ENTRIES,
+        "c.options.factor *= c.logit_scale", "pass", "test_language_options",
+    ),
+    Fault(
+        "scale: long rows take the target unscaled", LONG,
+        "    soften(c, &one, &one, &beside)\n", "", "test_language_options",
+    ),
+    Fault(
+        "soft cap: long rows forget the slope at the target", LONG,
+        "<real>job.at_target[n] * <real>job.slope_target[n])", "<real>job.at_target[n])", "test_language_options",
+    ),
+    Fault(
+        "soft cap: exponentials of long rows wait where logits stand", LONG,
+        "is_direct(c.g, &kind) and not c.softens", "is_direct(c.g, &kind)", "test_language_options",
+    ),
+    Fault(
+        "z-loss: the target's share is forgotten", CROSS_ENTROPY,
+        "at_target = sum_of(at_target, slope * p_target);", "", "test_language_options",
+    ),
+    Fault(
+        "z-loss: the gradient has half of it", CROSS_ENTROPY,
+        "slope = up * (z + z) * log_sum;", "slope = up * z * log_sum;", "test_language_options",
+    ),
+    Fault(
+        "z-loss: it counts sample weights not", CROSS_ENTROPY,
+        "loss = sum_of(loss, weighted(s * z, log_sum * log_sum));", "loss = sum_of(loss, weighted(z, log_sum * log_sum));",
+        "test_language_options",
+    ),
+    Fault(
+        "z-loss: a target far below is taken where it stands", CROSS_ENTROPY,
+        "const M64 far = m - x > FAR;", "const M64 far{};", "test_language_options",
+    ),
+    Fault(
+        "statistics: the target counts as above itself", STATISTICS,
+        "r->rank[i] = count_above(row, x->classes, row[r->targets[i]]);",
+        "r->rank[i] = count_above(row, x->classes, row[r->targets[i]]) + 1;",
+        "test_language_models",
+    ),
+    Fault(
+        "statistics: classes that cannot occur make the entropy NaN", STATISTICS,
+        "return without(e * (m - x), x == minus_infinity<T>());", "return e * (m - x);", "test_language_models",
+    ),
+    Fault(
+        "statistics: the entropy lacks the logarithm", STATISTICS,
+        "put(r->entropy, sum_of(spread, minus_log));", "put(r->entropy, spread);", "test_language_models",
+    ),
+    Fault(
+        "statistics: ignored rows have a prediction", STATISTICS,
+        "if (r->targets[i] < 0) r->argmax[i] = -1;", "", "test_language_models",
+    ),
+    Fault(
+        "statistics: rank and prediction go by the capped logits", KERNELS,
+        "    ops.ranks(&x, r)\n    if c.softens:\n        soften(c, &x, &at.q, &at.slope)\n",
+        "    if c.softens:\n        soften(c, &x, &at.q, &at.slope)\n    ops.ranks(&x, r)\n    if c.softens:\n",
+        "test_language_models",
+    ),
+    Fault(
+        "divergence: no series near 0", DIVERGENCE,
+        "const M64 near = absolute(d) <= NEAR<T>, none = q == 0.0;", "const M64 near = absolute(d) < 0.0, none = q == 0.0;",
+        "test_language_models",
+    ),
+    Fault(
+        "divergence: a class of no probability makes NaN", DIVERGENCE,
+        "term = select(none, p, term);", "", "test_language_models",
+    ),
+    Fault(
+        "divergence: the gradient is not divided by the temperature", DIVERGENCE,
+        "const F64 factor = inverse_temperature * o->factor * s * up;", "const F64 factor = o->factor * s * up;",
+        "test_language_models",
+    ),
+    Fault(
+        "divergence: rows of weight 0 count", DIVERGENCE,
+        "weighted_loss = select(s == 0.0, F64{}, s * loss);", "weighted_loss = s * loss;", "test_language_models",
+    ),
+    Fault(
+        "chain rule: what bends is forgotten", CHAIN_RULE,
+        "hess * u.slope**2 + gradient_by_u * u.bend", "hess * u.slope**2", "test_language_options",
+    ),
+    Fault(
+        "chain rule: the square of logsumexp lacks p p^T", CHAIN_RULE,
+        "added = p * mean + log_sum * p * (vector - mean)", "added = log_sum * p * (vector - mean)", "test_language_options",
     ),
     # ---- arguments ---------------------------------------------------------------------------------------------------
     Fault(
