@@ -25,6 +25,7 @@ from celoss._arguments import (
     as_upstream,
     dtype_name,
 )
+from celoss._kernels import empty_result
 from celoss._outputs import array_for_losses, as_result_apart
 from celoss._row_arguments import as_class_weight, as_ignore_index, as_sample_weight, as_target, out_of_range
 
@@ -480,6 +481,21 @@ def _multiplied_as_it_lies(matrix: Array, dtype: np.dtype[Any]) -> bool:
     )
 
 
+def _as_stored(values: Array, dtype: np.dtype[Any]) -> Array:
+    """What is to be rounded to `dtype`, so that NumPy is quick at it.
+
+    To float16 it takes 200 ns for each number that loses digits below the normal ones, as it raises a flag of the CPU then, and
+    gradients are full of them. To multiples of the smallest number they are rounded here: as digits of a large one.
+    """
+    if dtype != np.float16:
+        return values
+    large = values.dtype.type(1.5 * 2.0 ** (np.finfo(values.dtype).nmant - 24))
+    rounded: Array = values + large
+    rounded -= large
+    np.copyto(rounded, values, where=np.abs(values) >= 2.0**-14)
+    return rounded
+
+
 class _Weights:
     """The layer's weights, and the sum that is their gradient: in slices of classes, where they have to be cast or added to."""
 
@@ -519,7 +535,7 @@ class _Weights:
                 product = self.scratch[: part.stop - part.start]
                 np.matmul(g[:, part].T, x, out=product)
                 if self.first:
-                    self.sum[part] = product
+                    self.sum[part] = _as_stored(product, self.sum.dtype)
                 else:
                     self.sum[part] += product
         self.first = False
@@ -529,8 +545,9 @@ class _Weights:
             return
         if self.first:
             self.gradient[...] = 0
-        elif self.sum is not self.gradient:
-            self.gradient[...] = self.sum
+        elif self.sum is not None and self.sum is not self.gradient:
+            for part in self.slices:
+                self.gradient[part] = _as_stored(self.sum[part], self.gradient.dtype)
 
 
 def _run(call: _Call, gradients: LinearGradients | None) -> Any:
@@ -556,7 +573,8 @@ def _run(call: _Call, gradients: LinearGradients | None) -> Any:
         features_gradient[np.flatnonzero(left_out)] = 0
 
     options = call.options | {"reduction": "none" if none else "sum"}
-    scratch = np.empty((min(call.chunk_rows, call.rows) if chunks else 0, call.classes), call.dtype)
+    # In a kept block, as results are: the next call then works in pages that are there, which saves a twentieth of a product.
+    scratch = empty_result((min(call.chunk_rows, call.rows) if chunks else 0, call.classes), call.dtype)
     with np.errstate(all="ignore"):  # what is NaN or infinite goes through to the result, as in every loss
         for rows in chunks:
             # 1. Logits.
@@ -596,8 +614,8 @@ def _run(call: _Call, gradients: LinearGradients | None) -> Any:
             _back_to_features(features_gradient, rows, g, weights)
         if gradients is not None:
             weights.finish()
-            if gradients.linear_bias is not None:
-                gradients.linear_bias[...] = bias_sum
+            if gradients.linear_bias is not None and bias_sum is not None:
+                gradients.linear_bias[...] = _as_stored(bias_sum, gradients.linear_bias.dtype)
     if row_loss is None:
         return total / call.divisor if call.divisor else total
     return row_loss if row_loss.ndim else row_loss[()]
@@ -615,4 +633,4 @@ def _back_to_features(gradient: _Rows, rows: Chunk, g: Array, weights: _Weights)
         else:
             into += np.matmul(g[:, part], weight)
     if not direct:
-        gradient[rows] = into
+        gradient[rows] = _as_stored(into, gradient.array.dtype)

@@ -54,6 +54,7 @@ CONFIG = "src/celoss/_config.py"
 LOSSES = "src/celoss/losses.py"
 CRITERIA = "src/celoss/criteria.py"
 BOOSTING = "src/celoss/boosting.py"
+LINEAR = "src/celoss/linear.py"
 
 FAULTS = [
     # ---- the maximum -------------------------------------------------------------------------------------------------
@@ -1470,5 +1471,43 @@ FAULTS = [
     Fault(
         "boosting: the mean of a binary metric is that of the rows", BOOSTING,
         'options["normalizer"] = np.sum(weights, dtype=np.float64)', "pass", "test_boosting",
+    ),
+    Fault(
+        "linear: the mean of a chunk is that of its rows", LINEAR,
+        "(1.0 if upstream is None else upstream) / call.divisor", "(1.0 if upstream is None else upstream)", "test_linear",
+    ),
+    Fault(
+        "linear: the mean's denominator knows no class weights beside sample weights", LINEAR,
+        "shares = sample_weight[kept] * (1.0 if shares is None else shares)", "shares = sample_weight[kept]", "test_linear",
+    ),
+    Fault(
+        "linear: rows of weight 0 are multiplied", LINEAR,
+        "counts &= row_weight != 0", "pass", "test_linear::test_left_out_rows",
+    ),
+    Fault(
+        "linear: every row that counts is copied", LINEAR,
+        "rows[-1] - rows[0] + 1 > rows.size", "True", "test_linear::test_rows_are_not_copied_needlessly",
+    ),
+    Fault(
+        "linear: the last chunk's gradient of the weights is all there is", LINEAR,
+        "self.sum[part] += product", "self.sum[part] = product", "test_linear",
+    ),
+    Fault(
+        "linear: halves are summed up in halves", LINEAR,
+        "if gradient is not None and gradient.dtype != self.dtype and chunks > 1:", "if False:", "test_linear",
+    ),
+    Fault(
+        "linear: half-precision weights are cast at once", LINEAR,
+        "step = max(_FEWEST_CLASSES,", "step = max(1_000_000,", "test_linear::test_memory",
+    ),
+    Fault(
+        "linear: a target out of range is found by the chunk it is in", LINEAR,
+        "if (counts & ((indices < 0) | (indices >= classes))).any():", "if False:",
+        "test_linear::test_a_target_out_of_range",
+    ),
+    Fault(
+        "linear: gradients may share memory", LINEAR,
+        'others = call.inputs | {f"out.{other}": array for other, array in found.items()}', "others = call.inputs",
+        "test_linear::test_out_that_overlaps",
     ),
 ]  # fmt: skip
