@@ -15,7 +15,7 @@ __all__ = ["RowStatistics", "kl_divergence", "kl_divergence_with_grad", "row_sta
 class RowStatistics(NamedTuple):
     """The numbers of each row that `row_statistics` returns, each an array of the rows' shape.
 
-    Attributes
+    Parameters
     ----------
     loss : ndarray
         Cross-entropy of the row, float32 (float64 for float64 logits).
@@ -27,6 +27,10 @@ class RowStatistics(NamedTuple):
         How many classes have a larger logit than the target: 0 where it is predicted, below k where it is among the first k.
     prediction : ndarray of int64
         The class of the largest logit, of several the first.
+
+    See Also
+    --------
+    row_statistics : Returns it.
 
     Examples
     --------
