@@ -72,6 +72,22 @@ FAMILY_ROWS = (SMALL, FEW_CLASSES, HUNDRED, THOUSAND, TOKENS, VOCABULARY)
 ONE_ROW = Case((1, 1_000_000))
 FAMILY_SCORES = (Case((320,)), Case((65_536,)), Case((8_192_000,)))
 
+
+@dataclass(frozen=True)
+class Head:
+    """A linear layer in front of the loss: rows of features, their width, classes."""
+
+    rows: int
+    width: int
+    classes: int
+
+    def __str__(self) -> str:
+        return f"{self.rows}x{self.width}x{self.classes}"
+
+
+HEADS = (Head(4_096, 512, 32_000), Head(1_024, 1_024, 32_000))
+HEAD_OF_MEMORY = Head(2_048, 1_024, 128_256)
+
 # Anchors of a detector, pixels of a segmentation: the classes are not the last axis.
 AXIS_1 = (Case((32, 81, 8_732), axis=1), Case((16, 21, 256, 256), axis=1))
 

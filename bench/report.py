@@ -24,6 +24,7 @@ from bench import (
     cases,
     family,
     fresh_processes,
+    heads,
     limits,
     machine,
     peers,
@@ -59,6 +60,7 @@ TARGETS = {
     "targets-memory": ratios("all", *against_memory.SECTIONS),
     "targets-itself": ratios("all", *against_itself.SECTIONS),
     "targets-processes": ratios("all", *fresh_processes.SECTIONS),
+    "targets-heads": ratios("all", *heads.SECTIONS),
     **{f"targets-family-{threads}": ratios(threads, against_peers.family) for threads in THREADS[::-1]},
 }
 PARTS = {**BENCHMARKS, "accuracy": ("bench.accuracy",), **TARGETS}

@@ -1,17 +1,17 @@
 """The ratios that the project set itself to reach, each measured in one process by interleaved rounds.
 
 ``python -m bench.targets`` prints "what | target | reached | yes/no"; ``--json PATH`` also writes every median;
-``--only speed memory`` measures some sections, which are the functions of that name in the four files below.
+``--only speed memory`` measures some sections, which are the functions of that name in the files below.
 """
 
 import argparse
 import json
 from dataclasses import asdict
 
-from bench import against_itself, against_memory, against_peers, fresh_processes, machine, peers
+from bench import against_itself, against_memory, against_peers, fresh_processes, heads, machine, peers
 from bench.ratios import Run
 
-FILES = (against_peers, against_memory, against_itself, fresh_processes)
+FILES = (against_peers, against_memory, against_itself, fresh_processes, heads)
 SECTIONS = {section.__name__: section for file in FILES for section in file.SECTIONS}
 
 

@@ -327,3 +327,24 @@ def test_errors(option, value, error, match, path):
             call(x, target, **{option: value})
     with pytest.raises(error, match=match):
         celoss.CrossEntropyLoss(**{option: value})
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("shape", [(40, 2), (17, 50), (3, 2000)])
+def test_torch_agrees(shape, smoothing, reduction, rng):
+    """As a language model writes it: scaled, capped, and the square of logsumexp beside the loss."""
+    torch = pytest.importorskip("torch")
+    x, target, w = 8 * rng.standard_normal(shape), rng.integers(shape[1], size=shape[0]), rng.uniform(0.5, 2, shape[1])
+    target[1] = -100
+    t = torch.from_numpy(x).requires_grad_()
+    u = 6.0 * torch.tanh(0.7 * t / 6.0)
+    options = {"weight": torch.from_numpy(w), "label_smoothing": smoothing}
+    counts = target != -100
+    each = torch.nn.functional.cross_entropy(u, torch.from_numpy(target), reduction="none", **options)
+    each = each + 0.05 * torch.logsumexp(u, 1) ** 2 * torch.from_numpy(counts)
+    expected = each.sum() / w[target[counts]].sum() if reduction == "mean" else each.sum()
+    expected.backward()
+    loss, grad = celoss.cross_entropy_with_grad(x, target, weight=w, label_smoothing=smoothing, **TOGETHER, reduction=reduction)
+    np.testing.assert_allclose(loss, each.detach() if reduction == "none" else expected.item(), rtol=1e-12)
+    np.testing.assert_allclose(grad, t.grad, rtol=1e-9, atol=1e-14)

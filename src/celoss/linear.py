@@ -7,34 +7,21 @@ and that gradient into those of features, weights and bias. The products are Num
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from celoss import losses
-from celoss._arguments import (
-    REDUCTIONS,
-    STORAGE_OF_FLOATS,
-    as_array,
-    as_integer,
-    as_logits,
-    as_normalizer,
-    as_reduction,
-    as_upstream,
-    dtype_name,
-)
+from celoss._arguments import REDUCTIONS, STORAGE_OF_FLOATS, dtype_name
 from celoss._kernels import empty_result
-from celoss._outputs import array_for_losses, as_result_apart
-from celoss._row_arguments import as_class_weight, as_ignore_index, as_sample_weight, as_target, out_of_range
+from celoss._linear_arguments import Chunk, LayerCall, Rows, layer_arguments, receivers
+from celoss._outputs import array_for_losses
 
 __all__ = ["LinearGradients", "linear_cross_entropy", "linear_cross_entropy_with_grad"]
 
 Array = NDArray[Any]
-Chunk = slice | NDArray[np.intp]  # numbers of rows
 
-_CHUNK_BYTES = 64 << 20
 # Slices of classes, where weights are cast or products added: what is added to should still be in the cache.
 _SLICE_BYTES = 2 << 20
 _FEWEST_CLASSES = 64  # of a slice: below that a product is slow
@@ -153,7 +140,7 @@ def linear_cross_entropy(
     >>> bool(np.isclose(loss, celoss.cross_entropy(hidden @ weight.T, target)))
     True
     """
-    call = _checked(
+    call = layer_arguments(
         features, linear_weight, target, linear_bias, weight, sample_weight, ignore_index, reduction, normalizer, chunk_bytes,
         None, {
             "label_smoothing": label_smoothing, "focal_gamma": focal_gamma, "logit_scale": logit_scale,
@@ -242,232 +229,15 @@ def linear_cross_entropy_with_grad(
     >>> gradients.features[3].tolist()
     [0.0, 0.0, 0.0]
     """
-    call = _checked(
+    call = layer_arguments(
         features, linear_weight, target, linear_bias, weight, sample_weight, ignore_index, reduction, normalizer, chunk_bytes,
         grad_output, {
             "label_smoothing": label_smoothing, "focal_gamma": focal_gamma, "logit_scale": logit_scale,
             "logit_softcap": logit_softcap, "z_loss": z_loss, "n_threads": n_threads,
         },
     )  # fmt: skip
-    gradients = _results(out, call)
+    gradients = LinearGradients(**receivers(out, call))
     return _run(call, gradients), gradients
-
-
-# --- checks -------------------------------------------------------------------------------------------------------------------
-
-
-class _Rows:
-    """The rows of an array by their numbers in C order: the last axis is a row, however many others there are."""
-
-    def __init__(self, array: Array) -> None:
-        apart = [(stride, n) for stride, n in zip(array.strides[:-1], array.shape[:-1], strict=True) if n != 1]
-        self.count = int(np.prod(array.shape[:-1], dtype=np.int64))
-        if array.size == 0 or all(outer == inner * n for (outer, _), (inner, n) in pairwise(apart)):
-            self.array, self.shape = array.reshape(self.count, array.shape[-1]), (self.count,)  # a view
-        else:
-            self.array, self.shape = array, array.shape[:-1]
-
-    def _place(self, rows: Chunk) -> Any:
-        if len(self.shape) == 1:
-            return rows
-        return np.unravel_index(np.r_[rows] if isinstance(rows, slice) else rows, self.shape)
-
-    def __getitem__(self, rows: Chunk) -> Array:
-        """A view where the rows lie one behind the other and the strides allow it."""
-        found: Array = self.array[self._place(rows)]
-        return found
-
-    def __setitem__(self, rows: Chunk, values: Any) -> None:
-        self.array[self._place(rows)] = values
-
-
-class _Call(NamedTuple):
-    """A call whose arguments have been checked."""
-
-    features: Array
-    linear_weight: Array
-    linear_bias: Array | None
-    inputs: dict[str, Any]  # everything that `out` may not overlap
-    dtype: np.dtype[Any]  # of the arithmetic
-    shape: tuple[int, ...]  # of the loss of each row
-    kept: Chunk  # the rows that count, and how many they are
-    rows: int
-    target: Array | _Rows  # class indices in one dimension, or rows of probabilities
-    sample_weight: Array | None  # in one dimension
-    upstream: float | Array | None  # a number, or in one dimension
-    reduction: int
-    divisor: float  # of loss and gradient
-    options: dict[str, Any]  # of each chunk's loss
-    chunk_rows: int
-
-    @property
-    def classes(self) -> int:
-        return int(self.linear_weight.shape[0])
-
-    @property
-    def width(self) -> int:
-        return int(self.linear_weight.shape[1])
-
-    def chunks(self) -> list[Chunk]:
-        """The rows that count, in chunks of equal size: slices where they lie one behind the other, numbers where not."""
-        if self.divisor == 0:
-            return []
-        number = -(-self.rows // self.chunk_rows)
-        ends = [self.rows * i // number for i in range(number + 1)] if number else []
-        return [_run_of_rows(slice(a, b) if isinstance(self.kept, slice) else self.kept[a:b]) for a, b in pairwise(ends)]
-
-
-def _run_of_rows(rows: Chunk) -> Chunk:
-    if isinstance(rows, slice) or rows[-1] - rows[0] + 1 > rows.size:
-        return rows
-    return slice(int(rows[0]), int(rows[-1]) + 1)
-
-
-def _as_operand(value: Any, name: str) -> Array:
-    """What is multiplied, as it lies: it is cast where it is used, a part at a time."""
-    array = as_array(value, name)
-    if dtype_name(_dtype_of_result(array)) not in STORAGE_OF_FLOATS:
-        as_logits(array, name)  # which says what there is, and what to pass
-    return array
-
-
-def _dtype_of_result(array: Array) -> np.dtype[Any]:
-    if array.dtype.kind in "biu":
-        return np.dtype(np.float64)
-    return array.dtype if array.dtype.isnative else array.dtype.newbyteorder("=")
-
-
-def _as_chunk_bytes(chunk_bytes: Any) -> int:
-    if chunk_bytes is None:
-        return _CHUNK_BYTES
-    number = as_integer(chunk_bytes, "chunk_bytes")
-    if number < 1:
-        raise ValueError(f"chunk_bytes must be at least 1, got {number}")
-    return number
-
-
-def _check_layer(x: Array, w: Array, b: Array | None) -> str:
-    """Shapes of a layer; they in words."""
-    shapes = f"features {x.shape}, linear_weight {w.shape}" + ("" if b is None else f", linear_bias {b.shape}")
-    if x.ndim == 0:
-        raise ValueError(f"{shapes}: features must have at least one dimension, what the layer takes")
-    if w.ndim != 2:
-        raise ValueError(f"{shapes}: linear_weight must have two dimensions, (classes, {x.shape[-1]})")
-    if w.shape[1] != x.shape[-1]:
-        hint = "; pass linear_weight.T" if w.shape[0] == x.shape[-1] else ""
-        raise ValueError(f"{shapes}: linear_weight must be (classes, {x.shape[-1]}), as wide as features{hint}")
-    if b is not None and b.shape != w.shape[:1]:
-        raise ValueError(f"{shapes}: linear_bias must be {w.shape[:1]}, a number for each class")
-    if w.shape[0] == 0 and np.prod(x.shape[:-1], dtype=np.int64) > 0:
-        raise ValueError(f"{shapes}: linear_weight has no class")
-    return shapes
-
-
-def _checked(
-    features: Any,
-    linear_weight: Any,
-    target: Any,
-    linear_bias: Any,
-    weight: Any,
-    sample_weight: Any,
-    ignore_index: Any,
-    reduction: Any,
-    normalizer: Any,
-    chunk_bytes: Any,
-    grad_output: Any,
-    options: dict[str, Any],
-) -> _Call:
-    """Check everything before anything is multiplied."""
-    x, w = _as_operand(features, "features"), _as_operand(linear_weight, "linear_weight")
-    b = None if linear_bias is None else _as_operand(linear_bias, "linear_bias")
-    shapes = _check_layer(x, w, b)
-    wide = any(_dtype_of_result(operand) == np.float64 for operand in (x, w, b) if operand is not None)
-    dtype = np.dtype(np.float64 if wide else np.float32)
-    shape, (classes, width) = x.shape[:-1], w.shape
-    rows = int(np.prod(shape, dtype=np.int64))
-    reduced = as_reduction(reduction)
-    ignore_index = as_ignore_index(ignore_index)
-    logits = np.broadcast_to(np.zeros((), dtype), (*shape, classes))  # a shape and a dtype: there is one number in memory
-    try:
-        row_weight = as_sample_weight(sample_weight, shape)
-        indices, mark, _, _ = as_target(target, logits, len(shape), ignore_index, row_weight)
-        options["weight"] = as_class_weight(weight, classes)
-        upstream = as_upstream(grad_output, shape, reduced)
-    except ValueError as error:
-        raise ValueError(f"{error} ({shapes})") from None
-    # The other options are those of cross_entropy, which checks them on no rows.
-    nothing = np.empty((0, classes), dtype)
-    hard = indices is not None
-    losses.cross_entropy(nothing, np.empty(0, np.int64) if hard else nothing, ignore_index=ignore_index, **options)
-    counts = np.ones(rows, np.bool_) if indices is None else indices.reshape(rows) != mark
-    if row_weight is not None:
-        row_weight = row_weight.reshape(rows)
-        counts &= row_weight != 0
-    if indices is not None:
-        indices = indices.reshape(rows)
-        if (counts & ((indices < 0) | (indices >= classes))).any():
-            raise out_of_range(target, classes, ignore_index, -1, None if row_weight is None else row_weight.reshape(shape))
-    kept: Chunk = slice(0, rows) if counts.all() else np.flatnonzero(counts)
-    count = int(np.count_nonzero(counts))
-    divisor = as_normalizer(normalizer, lambda: count)
-    if reduced != REDUCTIONS["mean"]:
-        divisor = 1.0
-    elif normalizer is None:
-        divisor = _denominator(kept, count, indices, options["weight"], row_weight)
-    return _Call(
-        features=x,
-        linear_weight=w,
-        linear_bias=None if b is None else np.ascontiguousarray(b, dtype),
-        inputs={
-            "features": x, "linear_weight": w, "linear_bias": linear_bias, "target": target, "weight": weight,
-            "sample_weight": sample_weight, "grad_output": grad_output,
-        },
-        dtype=dtype,
-        shape=shape,
-        kept=kept,
-        rows=count,
-        target=_Rows(as_array(target, "target")) if indices is None else indices,
-        sample_weight=row_weight,
-        upstream=upstream.reshape(rows) if isinstance(upstream, np.ndarray) else upstream,
-        reduction=reduced,
-        divisor=divisor,
-        options=options,
-        # Copies of features are no larger than the logits then, where some are needed.
-        chunk_rows=max(1, _as_chunk_bytes(chunk_bytes) // (dtype.itemsize * max(classes, width, 1))),
-    )  # fmt: skip
-
-
-def _denominator(kept: Chunk, count: int, indices: Array | None, weight: Array | None, sample_weight: Array | None) -> float:
-    """What the mean is divided by: the sum of s_n w_t over the rows that count; of s_n for probabilities."""
-    shares = None if weight is None or indices is None else weight[indices[kept]]
-    if sample_weight is not None:
-        shares = sample_weight[kept] * (1.0 if shares is None else shares)
-    return float(count if shares is None else shares.sum())
-
-
-def _results(out: Any, call: _Call) -> LinearGradients:
-    """The arrays that receive the gradients: apart from all that is read, and from one another."""
-    if out is None:
-        out = (None, None, None)
-    if not isinstance(out, (tuple, list)):
-        raise TypeError(f"out must be a LinearGradients or a triple of arrays, got {type(out).__name__}")
-    if len(out) != 3:
-        raise ValueError(f"out has {len(out)} entries; expected three: features, linear_weight, linear_bias")
-    found: dict[str, Any] = {}
-    for name, receiver in zip(LinearGradients._fields, out, strict=True):
-        given = call.inputs[name]
-        if given is None:
-            if receiver is not None:
-                raise ValueError(f"out.{name} is given, yet {name} is not: it has no gradient")
-            found[name] = None
-            continue
-        like = as_array(given, name)
-        others = call.inputs | {f"out.{other}": array for other, array in found.items()}
-        found[name] = as_result_apart(receiver, like.shape, _dtype_of_result(like), others, name, f"out.{name}")
-    return LinearGradients(**found)
-
-
-# --- the work -----------------------------------------------------------------------------------------------------------------
 
 
 def _multiplied_as_it_lies(matrix: Array, dtype: np.dtype[Any]) -> bool:
@@ -499,7 +269,7 @@ def _as_stored(values: Array, dtype: np.dtype[Any]) -> Array:
 class _Weights:
     """The layer's weights, and the sum that is their gradient: in slices of classes, where they have to be cast or added to."""
 
-    def __init__(self, call: _Call, gradient: Array | None, chunks: int) -> None:
+    def __init__(self, call: LayerCall, gradient: Array | None, chunks: int) -> None:
         self.weight, self.dtype = call.linear_weight, call.dtype
         step = max(_FEWEST_CLASSES, _SLICE_BYTES // (max(call.width, 1) * self.dtype.itemsize))
         self.as_they_lie = _multiplied_as_it_lies(self.weight, self.dtype)
@@ -550,7 +320,7 @@ class _Weights:
                 self.gradient[part] = _as_stored(self.sum[part], self.gradient.dtype)
 
 
-def _run(call: _Call, gradients: LinearGradients | None) -> Any:
+def _run(call: LayerCall, gradients: LinearGradients | None) -> Any:
     """Loss, and gradients into the arrays for them. A chunk is one step: between two an interrupt is heard."""
     none = call.reduction == REDUCTIONS["none"]
     storage = STORAGE_OF_FLOATS[dtype_name(call.dtype)]
@@ -561,9 +331,9 @@ def _run(call: _Call, gradients: LinearGradients | None) -> Any:
     total = 0.0 if call.divisor else float("nan")
 
     chunks = call.chunks()
-    features = _Rows(call.features)
+    features = Rows(call.features)
     weights = _Weights(call, None if gradients is None else gradients.linear_weight, len(chunks))
-    features_gradient = None if gradients is None else _Rows(gradients.features)
+    features_gradient = None if gradients is None else Rows(gradients.features)
     bias_sum = None if gradients is None or gradients.linear_bias is None else np.zeros(call.classes)
     if gradients is not None and not chunks:
         gradients.features[...] = 0
@@ -621,7 +391,7 @@ def _run(call: _Call, gradients: LinearGradients | None) -> Any:
     return row_loss if row_loss.ndim else row_loss[()]
 
 
-def _back_to_features(gradient: _Rows, rows: Chunk, g: Array, weights: _Weights) -> None:
+def _back_to_features(gradient: Rows, rows: Chunk, g: Array, weights: _Weights) -> None:
     """Write g W, for these rows."""
     place = gradient[rows] if isinstance(rows, slice) and len(gradient.shape) == 1 else None
     direct = place is not None and _multiplied_as_it_lies(place, weights.dtype)

@@ -55,6 +55,7 @@ LOSSES = "src/celoss/losses.py"
 CRITERIA = "src/celoss/criteria.py"
 BOOSTING = "src/celoss/boosting.py"
 LINEAR = "src/celoss/linear.py"
+LINEAR_ARGUMENTS = "src/celoss/_linear_arguments.py"
 
 FAULTS = [
     # ---- the maximum -------------------------------------------------------------------------------------------------
@@ -1477,15 +1478,15 @@ FAULTS = [
         "(1.0 if upstream is None else upstream) / call.divisor", "(1.0 if upstream is None else upstream)", "test_linear",
     ),
     Fault(
-        "linear: the mean's denominator knows no class weights beside sample weights", LINEAR,
+        "linear: the mean's denominator knows no class weights beside sample weights", LINEAR_ARGUMENTS,
         "shares = sample_weight[kept] * (1.0 if shares is None else shares)", "shares = sample_weight[kept]", "test_linear",
     ),
     Fault(
-        "linear: rows of weight 0 are multiplied", LINEAR,
+        "linear: rows of weight 0 are multiplied", LINEAR_ARGUMENTS,
         "counts &= row_weight != 0", "pass", "test_linear::test_left_out_rows",
     ),
     Fault(
-        "linear: every row that counts is copied", LINEAR,
+        "linear: every row that counts is copied", LINEAR_ARGUMENTS,
         "rows[-1] - rows[0] + 1 > rows.size", "True", "test_linear::test_rows_are_not_copied_needlessly",
     ),
     Fault(
@@ -1501,12 +1502,12 @@ FAULTS = [
         "step = max(_FEWEST_CLASSES,", "step = max(1_000_000,", "test_linear::test_memory",
     ),
     Fault(
-        "linear: a target out of range is found by the chunk it is in", LINEAR,
+        "linear: a target out of range is found by the chunk it is in", LINEAR_ARGUMENTS,
         "if (counts & ((indices < 0) | (indices >= classes))).any():", "if False:",
         "test_linear::test_a_target_out_of_range",
     ),
     Fault(
-        "linear: gradients may share memory", LINEAR,
+        "linear: gradients may share memory", LINEAR_ARGUMENTS,
         'others = call.inputs | {f"out.{other}": array for other, array in found.items()}', "others = call.inputs",
         "test_linear::test_out_that_overlaps",
     ),
