@@ -101,6 +101,7 @@ private:
 const size_t MOST_OF_ARRAYS = (size_t)1 << 26, MOST = (size_t)1 << 24, MOST_OF_ROWS = (size_t)1 << 16;
 Guarded for_x(MOST_OF_ARRAYS), for_g(MOST_OF_ARRAYS), for_g2(MOST_OF_ARRAYS), for_q(MOST_OF_ARRAYS);
 Guarded for_v(MOST_OF_ARRAYS), for_h(MOST_OF_ARRAYS), for_h2(MOST_OF_ARRAYS);
+Guarded for_slope(MOST), for_exponentials(MOST), for_logsumexp(MOST), for_entropy(MOST), for_rank(MOST), for_prediction(MOST);
 Guarded for_wide(MOST), for_class_weight(MOST), for_workspace(MOST);
 Guarded for_x_offsets(MOST_OF_ROWS), for_g_offsets(MOST_OF_ROWS), for_g2_offsets(MOST_OF_ROWS), for_q_offsets(MOST_OF_ROWS);
 Guarded for_v_offsets(MOST_OF_ROWS), for_h_offsets(MOST_OF_ROWS), for_h2_offsets(MOST_OF_ROWS);
@@ -194,8 +195,13 @@ bool is_activation(int operation) {
     return operation == OF_KERNELS(e, SOFTMAX) || operation == OF_KERNELS(e, LOG_SOFTMAX) ||
            operation == OF_KERNELS(e, LOGSUMEXP) || is_vjp(operation);
 }
+bool is_statistics(int operation) { return operation == OF_KERNELS(e, STATISTICS); }
+// Of two arrays of logits, the second of which stands where others have probabilities.
+bool is_divergence(int operation) { return operation == OF_KERNELS(e, KL_DIVERGENCE); }
 // A number for each row, and nothing for each logit.
-bool has_no_result(int operation) { return operation == OF_KERNELS(e, ZERO_ONE) || operation == OF_KERNELS(e, LOGSUMEXP); }
+bool has_no_result(int operation) {
+    return operation == OF_KERNELS(e, ZERO_ONE) || operation == OF_KERNELS(e, LOGSUMEXP) || is_statistics(operation);
+}
 
 void run_steps(Call* c, ptrdiff_t n, const Workplace<float>* at, Rows<float>* r, int steps) {
     c->does->floats(c, n, at, r, steps);
@@ -236,6 +242,9 @@ bool is_call(int operation, const Choice& choice) {
     if (is_activation(operation))
         return choice.targets == (is_vjp(operation) ? Choice::PROBABILITIES : Choice::NO_TARGETS) && !choice.class_weight &&
                !choice.smoothing && !choice.row_options;
+    if (is_statistics(operation))
+        return choice.targets == Choice::INDICES && !choice.class_weight && !choice.smoothing && !choice.row_options;
+    if (is_divergence(operation)) return choice.targets == Choice::PROBABILITIES && !choice.class_weight && !choice.smoothing;
     return choice.targets != Choice::NO_TARGETS || does.in_pieces;  // a piece of a long row has no targets
 }
 
@@ -250,6 +259,16 @@ void set_options(Call* c, const Choice& choice, ptrdiff_t rows) {
     set_smoothing(&c->options, choice.smoothing ? 0.1 : 0.0, c->classes);
     c->options.hessian = choice.second == Choice::DIAGONAL || choice.second == Choice::DIAGONAL_IN_PLACE;
     if (choice.targets == Choice::INDICES && !choice.smoothing && draws.one_of(3)) c->options.focal_gamma = 2;
+    if (!choice.second && draws.one_of(3)) c->options.z_loss = 0.01;
+    c->temperature = draws.one_of(2) ? 1 : 2.5;
+}
+
+// Logits times a scale, or under a cap, where an operation knows them.
+void set_softening(Call* c, int operation, const Choice& choice) {
+    if (choice.second || !(operation == OF_KERNELS(e, CROSS_ENTROPY) || is_statistics(operation)) || draws.one_of(2)) return;
+    c->logit_scale = draws.one_of(2) ? 1 : 0.75;
+    c->softcap = c->logit_scale != 1 && draws.one_of(2) ? 0 : 5;
+    c->softens = true;
 }
 
 // A tile of the user's array: rows apart, or in the other direction.
@@ -276,7 +295,11 @@ template <class T> void run_tile(int operation, ptrdiff_t rows, ptrdiff_t classe
     at.ratio = at.whole_rows ? 1 : 0.75;
     at.stream = false;
     at.ahead = {nullptr, nullptr, nullptr, nullptr, 0};
-    at.q = tile_at(numbers<T>(for_q, has_q ? in_tile : 0, share), rows, classes, lanes);
+    if (is_statistics(operation)) set_softening(c, operation, choice);
+    at.q = tile_at(numbers<T>(for_q, has_q || is_statistics(operation) ? in_tile : 0, share), rows, classes, lanes);
+    at.slope = tile_at(numbers<T>(for_slope, in_tile, share), rows, classes, lanes);
+    if (operation != OF_KERNELS(e, CROSS_ENTROPY) || choice.second || choice.result == Choice::NO_RESULT || draws.one_of(2))
+        at.slope.at = nullptr;
     at.wide = tile_at((double*)for_wide.bytes((size_t)(c->does->wide_tiles * in_tile) * sizeof(T)), rows, classes, lanes);
     const bool x_in_place = !lanes && draws.one_of(2), g_in_place = !lanes && draws.one_of(2);
     at.x = x_in_place ? tile_in_place<T>(for_x, rows, classes, values)
@@ -285,7 +308,7 @@ template <class T> void run_tile(int operation, ptrdiff_t rows, ptrdiff_t classe
     else if (g_in_place) at.g = tile_in_place<T>(for_g, rows, classes, logit);
     else at.g = tile_at(for_g.room<T>(in_tile), rows, classes, lanes);
     if (choice.result == Choice::NO_RESULT) at.g.at = nullptr;
-    at.e = at.g;
+    at.e = is_statistics(operation) ? tile_at(for_exponentials.room<T>(in_tile), rows, classes, lanes) : at.g;
     at.v = at.h = at.x;
     const bool v_in_place = !lanes && draws.one_of(2);
     if (choice.second == Choice::DIAGONAL)
@@ -422,6 +445,7 @@ void run_call(int operation, ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t classes
     else if (choice.result != Choice::NO_RESULT)
         c->g = array_of(for_g, for_g_offsets, storage, outer, inner, classes, g_form, logit);
     set_options(c, choice, rows);
+    set_softening(c, operation, choice);
     Form second_form = any_form();
     second_form.odd = second_form.odd && !compared;
     if (choice.second == Choice::DIAGONAL_IN_PLACE && !compared) c->h = c->x;
@@ -440,6 +464,13 @@ void run_call(int operation, ptrdiff_t outer, ptrdiff_t inner, ptrdiff_t classes
     if (!is_activation(operation)) call.reduction = (int)draws.below(3);
     if (c->does->has_losses && (compared || is_activation(operation) || draws.one_of(2)))
         set_row_loss(c, for_row_loss, compared || draws.one_of(2) ? number_size : 8);
+    if (is_statistics(operation)) {
+        set_row_loss(c, for_row_loss, number_size);
+        c->row_logsumexp = for_logsumexp.bytes((size_t)(rows * number_size));
+        c->row_entropy = for_entropy.bytes((size_t)(rows * number_size));
+        c->row_rank = for_rank.room<int64_t>(rows);
+        c->row_prediction = for_prediction.room<int64_t>(rows);
+    }
     double loss = 0;
     if (!OF_KERNELS(f, run_loss)(&call, threads, &loss) || c->bad_row.load() >= 0) fail("run_loss: a bad target, or no memory");
     ++calls;
@@ -684,8 +715,8 @@ void run_weights(const BlockOpsTable* table, ptrdiff_t n) {
 template <class T> void run_probes(const BlockOps<T>& ops, ptrdiff_t n) {
     const T* in[4] = {numbers<T>(for_x, n, wild), numbers<T>(for_q, n, logit), numbers<T>(for_class_weight, n, share),
                       numbers<T>(for_sample_weight, n, share)};
-    for (int function = EXP; function <= LOG_AND_INVERSE; ++function) {
-        if (sizeof(T) == 4 && function >= EXP_IN_ROW) break;
+    for (int function = EXP; function <= TANH; ++function) {
+        if (sizeof(T) == 4 && function >= EXP_IN_ROW && function <= LOG_AND_INVERSE) continue;
         ops.probe(function, n, in, for_g.room<T>(n), for_g2.room<T>(n));
         ++calls;
     }
