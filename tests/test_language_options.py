@@ -124,6 +124,21 @@ def test_logits_far_above_the_cap(dtype, level):
         np.testing.assert_allclose(grad, expected[1], rtol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("classes", [5, 200, 70_000])
+def test_left_out_under_a_cap(classes, dtype, level):
+    """Whatever it holds: its gradient is 0, and other rows' are as without it."""
+    x, target = problem(classes, dtype, rows=6)
+    expected = celoss.cross_entropy_with_grad(x[::2], target[::2], **TOGETHER, reduction="sum")
+    x[1::2] = NAN
+    for options in ({"sample_weight": [1, 0] * 3}, {}):
+        target[1::2] = target[1::2] if options else -100
+        loss, grad = celoss.cross_entropy_with_grad(x, target, **TOGETHER, **options, reduction="sum")
+        np.testing.assert_allclose(loss, expected[0], rtol=1e-12)
+        np.testing.assert_array_equal(grad[::2], expected[1])
+        np.testing.assert_array_equal(grad[1::2], 0)
+
+
 def test_infinite_logits_stay_what_they_are(level, path):
     x = np.array([[0.0, 1.0, -INF], [5.0, -INF, 2.0], [0.0, INF, 1.0], [NAN, 0.0, 1.0], [-INF, -INF, -INF]], np.float32)
     target = np.array([0, 1, 0, 1, 2])

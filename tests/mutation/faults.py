@@ -1162,7 +1162,7 @@ FAULTS = [
     ),
     Fault(
         "soft cap: ignored rows are multiplied", SOFTCAP,
-        "if (targets && targets[i] < 0) continue;", "", "test_language_options test_memory test_special_values",
+        "if (targets && targets[i] < 0) continue;", "", "test_language_options",
     ),
     Fault(
         "soft cap: ignored rows as lanes are multiplied", SOFTCAP,
