@@ -487,14 +487,14 @@ cdef void run_stretch(Call* c, Py_ssize_t n, Py_ssize_t outer, Py_ssize_t inner,
     at.slope = tile_at(memory + 3 * numbers, rows, c.classes, c.rows_as_lanes)
     if c.g.at == NULL or c.softcap == 0:
         at.slope.at = NULL
-    if c.does.ranks:
-        at.q = scratch
-    else:
-        soften(c, &at.x, &scratch, &at.slope)
     if c.g.at == NULL:
         at.g.at = NULL
     elif not c.rows_as_lanes and is_direct(c.g, memory):
         work_in_place(c.g, outer, inner, 0, &at.g)
+    if c.does.ranks:
+        at.q = scratch
+    else:  # where the result goes: a tile less in the cache
+        soften(c, &at.x, &at.g if at.g.at != NULL else &scratch, &at.slope)
     at.e = at.g
     if c.does.ranks:
         at.e = tile_at(memory + numbers, rows, c.classes, c.rows_as_lanes)
