@@ -122,6 +122,8 @@ def test_logits_far_above_the_cap(dtype, level):
         expected = reference.cross_entropy_with_grad(x, [0, 1], logit_softcap=cap, logit_scale=2.0, reduction="none")
         np.testing.assert_allclose(loss, expected[0], rtol=1e-6)
         np.testing.assert_allclose(grad, expected[1], rtol=1e-6)
+        large = celoss.cross_entropy_with_grad(x, [0, 1], logit_softcap=1.0, grad_output=1e30, reduction="sum")[1]
+        assert not large[np.abs(x) > 1e20].any(), "the slope is nothing there, whatever it is multiplied with"
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
