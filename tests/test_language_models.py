@@ -75,6 +75,8 @@ def test_rows_that_decide_nothing_or_are_ignored(dtype, level):
             assert a.dtype == b.dtype
     assert got.rank.tolist() == [-1, -1, -1, -1, 2, 1, 0] and got.prediction.tolist() == [-1, -1, -1, -1, 1, 1, 2]
     assert got.loss[4] == INF and got.loss[3] == got.entropy[3] == got.logsumexp[3] == 0
+    one_ignored = celoss.row_statistics(x[-2:], [-100, 2])
+    assert (one_ignored.rank.tolist(), one_ignored.prediction.tolist()) == ([-1, 0], [-1, 2])
     all_ignored = celoss.row_statistics(x, np.full(7, 5), ignore_index=5)
     assert [a.tolist() for a in all_ignored] == [[0] * 7] * 3 + [[-1] * 7] * 2
 

@@ -122,8 +122,20 @@ def test_logits_far_above_the_cap(dtype, level):
         expected = reference.cross_entropy_with_grad(x, [0, 1], logit_softcap=cap, logit_scale=2.0, reduction="none")
         np.testing.assert_allclose(loss, expected[0], rtol=1e-6)
         np.testing.assert_allclose(grad, expected[1], rtol=1e-6)
-        large = celoss.cross_entropy_with_grad(x, [0, 1], logit_softcap=1.0, grad_output=1e30, reduction="sum")[1]
-        assert not large[np.abs(x) > 1e20].any(), "the slope is nothing there, whatever it is multiplied with"
+        above = np.where(x == 0, 0, np.sign(x) * 1e3).astype(dtype)
+        large = celoss.cross_entropy_with_grad(above, [0, 1], logit_softcap=1.0, grad_output=1e30, reduction="sum")[1]
+        assert not large[above != 0].any(), "the slope is nothing there, whatever it is multiplied with"
+
+
+@truth.needs_wide
+@pytest.mark.parametrize(("scale", "cap"), [(0.3, 5.0), (1.7, 30.0)])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_slope_of_any_cap(dtype, scale, cap, level):
+    """Of two equal logits the gradient is half of it. Its argument is a product, whose rounding would be its relative error."""
+    x = (np.linspace(-40, 40, 4001) * cap / scale).astype(dtype)
+    grad = celoss.cross_entropy_with_grad(np.stack([x, x], 1), np.zeros(len(x), int), logit_scale=scale, logit_softcap=cap,
+                                          reduction="none")[1]  # fmt: skip
+    truth.assert_ulp(grad[:, 1], capped(x, scale, cap)[1] / 2, 6)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])

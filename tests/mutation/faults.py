@@ -1142,7 +1142,8 @@ FAULTS = [
     # ---- language models ---------------------------------------------------------------------------------------------
     Fault(
         "soft cap: the low part of the argument is forgotten", SOFTCAP,
-        "const V low = select(beyond, V{}, fma(", "const V low = select(beyond, V{}, V{} * fma(", "test_exp_log", "v3",
+        "const V low = select(beyond, V{}, fma(", "const V low = select(beyond, V{}, V{} * fma(",
+        "test_language_options::test_slope_of_any_cap", "v3",
     ),
     Fault(
         "soft cap: the slope is formed by subtraction", SOFTCAP,
