@@ -115,7 +115,7 @@ def linear(run: Run) -> Iterator[Row]:
 
 def peak(name: str, head: cases.Head, gradient: bool) -> int:
     """Peak bytes of one call beyond what was there before it."""
-    machine.use_threads(1)
+    machine.use_threads("1")
     features, weight, target = make(head)
     if name == "celoss":
         import celoss as package

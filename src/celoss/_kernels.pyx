@@ -206,11 +206,17 @@ cdef inline RowOptions options_of_rows(const Call* c, Py_ssize_t n, Py_ssize_t f
 #
 # Over rows n and on, which are worked on at `at`; what is known of them stands in r. (docs/design.md, "One row".)
 
-cdef inline void soften(const Call* c, Tile[real]* x, const Tile[real]* scratch, const Tile[real]* slope) noexcept nogil:
-    """Logits as their options have them, in scratch; and the slope of a cap, where a place for it is given."""
-    if c.softens:
-        ops_for(x.at).soften(x, scratch, slope, c.logit_scale, c.softcap)
-        x[0] = scratch[0]
+cdef inline bint soften(const Call* c, Tile[real]* x, const Tile[real]* scratch, const Tile[real]* slope,
+                        Rows[real]* r) noexcept nogil:
+    """Logits as their options have them, in scratch; and the slope of a cap, where a place for it is given.
+
+    Returns whether their maxima are in r, if it is there: a pass less over them.
+    """
+    if not c.softens:
+        return False
+    ops_for(x.at).soften(x, scratch, slope, c.logit_scale, c.softcap, r)
+    x[0] = scratch[0]
+    return r != NULL and not c.rows_as_lanes
 
 
 cdef void cross_entropy_rows(Call* c, Py_ssize_t n, const Workplace[real]* at, Rows[real]* r, int steps) noexcept nogil:
@@ -221,7 +227,7 @@ cdef void cross_entropy_rows(Call* c, Py_ssize_t n, const Workplace[real]* at, R
     if (not options.probabilities and (at.whole_rows or not options.hessian)
             and (options.class_weight == NULL or not options.soft_targets)):
         r.left_out = r.target
-        if steps & MAXIMUM:
+        if steps & MAXIMUM and not at.has_maxima:
             ops.maximum(&at.x, r)
     else:
         r.left_out = r.argmax
@@ -331,8 +337,7 @@ cdef void statistics_rows(Call* c, Py_ssize_t n, const Workplace[real]* at, Rows
     ops.argmax(&x, r)
     r.left_out = r.argmax
     ops.ranks(&x, r)
-    if c.softens:
-        soften(c, &x, &at.q, &at.slope)
+    if c.softens and not soften(c, &x, &at.q, &at.slope, r):
         ops.maximum(&x, r)
     # 2. Exponentials, and their sums.
     ops.exp_sum(&x, &at.e, &at.ahead, r)
@@ -462,6 +467,7 @@ cdef void run_stretch(Call* c, Py_ssize_t n, Py_ssize_t outer, Py_ssize_t inner,
     cdef Tile[real] scratch
     cdef Matrix matrix
     at.first_class = 0
+    at.has_maxima = False
     at.whole_rows = True
     at.ratio = 1
     at.wide = tile_at(<double*>memory, rows, c.classes, c.rows_as_lanes)
@@ -494,7 +500,7 @@ cdef void run_stretch(Call* c, Py_ssize_t n, Py_ssize_t outer, Py_ssize_t inner,
     if c.does.ranks:
         at.q = scratch
     else:  # where the result goes: a tile less in the cache
-        soften(c, &at.x, &at.g if at.g.at != NULL else &scratch, &at.slope)
+        at.has_maxima = soften(c, &at.x, &at.g if at.g.at != NULL else &scratch, &at.slope, r)
     at.e = at.g
     if c.does.ranks:
         at.e = tile_at(memory + numbers, rows, c.classes, c.rows_as_lanes)

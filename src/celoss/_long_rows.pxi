@@ -48,7 +48,7 @@ cdef real logit_at(const Call* c, Py_ssize_t n, Py_ssize_t of_class, real* slope
     cdef Tile[real] one = tile_at(&number, 1, 1, False), beside = tile_at(slope, 1, 1, False)
     number_at(c.x, c, n, of_class, &number)
     slope[0] = 1
-    soften(c, &one, &one, &beside)
+    soften(c, &one, &one, &beside, <Rows[real]*>NULL)
     return number
 
 
@@ -79,7 +79,7 @@ cdef void run_piece(const LongRows* job, Py_ssize_t block, Rows[real]* r) noexce
         return
 
     at.first_class = first
-    at.whole_rows = False
+    at.whole_rows = at.has_maxima = False
     at.ratio = 1
     # What comes next, unless it is another thread's.
     at.ahead = ahead_in_row(c.x, c.v, c.g, c.h, n // c.inner_rows, n % c.inner_rows, first + classes,
@@ -96,7 +96,7 @@ cdef void run_piece(const LongRows* job, Py_ssize_t block, Rows[real]* r) noexce
     elif not (job.stored and job.result):
         matrix = piece_at(c.x, c, n, first)
         ops.load_tile(&matrix, &at.x, False)
-    soften(c, &at.x, &scratch, &at.slope)
+    soften(c, &at.x, &scratch, &at.slope, <Rows[real]*>NULL)
     if is_direct(c.g, memory):
         work_in_place(c.g, n // c.inner_rows, n % c.inner_rows, first, &at.g)
     at.e = at.g
@@ -197,7 +197,7 @@ cdef double end_row(LongRows* job, Py_ssize_t n, Rows[real]* r) noexcept nogil:
     cdef Workplace[real] at
     cdef Py_ssize_t first
     at.first_class = 0
-    at.whole_rows = False
+    at.whole_rows = at.has_maxima = False
     at.x.rows = 1
     at.v.at = <real*>c.v.at         # of which only matters whether there is one
     r.loss[0] = 0

@@ -87,7 +87,7 @@ cdef extern from "simd/contract.h" nogil:
         void log_softmax(const Tile[T]*, const Tile[T]*, const Rows[T]*)
         void logsumexp(Py_ssize_t, Rows[T]*)
         void infinite_sums(const Tile[T]*, Rows[T]*)
-        void soften(const Tile[T]*, const Tile[T]*, const Tile[T]*, double, double)
+        void soften(const Tile[T]*, const Tile[T]*, const Tile[T]*, double, double, Rows[T]*)
         void times_slope(const Tile[T]*, const Tile[T]*, const Rows[T]*)
         void ranks(const Tile[T]*, Rows[T]*)
         void entropy_sums(const Tile[T]*, const Tile[T]*, Rows[T]*)
@@ -137,7 +137,7 @@ cdef extern from "simd/layout.hpp" nogil:
         Tile[double] wide
         Ahead ahead
         Py_ssize_t first_class
-        bint whole_rows, stream
+        bint whole_rows, stream, has_maxima
         double ratio
 
     Ahead ahead_in_row(const Layout&, const Layout&, const Layout&, const Layout&, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t)

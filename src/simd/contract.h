@@ -215,8 +215,8 @@ template <class T> struct BlockOps {
     void (*infinite_sums)(const Tile<T>* x, Rows<T>* rows);
 
     // Logits as an option has them: u = scale x, or with a cap > 0 u = cap tanh(scale x / cap), infinite where x is; and then
-    // du / dx into `slope` (nowhere if null). u may be x.
-    void (*soften)(const Tile<T>* x, const Tile<T>* u, const Tile<T>* slope, double scale, double cap);
+    // du / dx into `slope` (nowhere if null). u may be x. Where classes are the lanes, also the maxima of u into `rows`, unless null.
+    void (*soften)(const Tile<T>* x, const Tile<T>* u, const Tile<T>* slope, double scale, double cap, Rows<T>* rows);
     // Gradients with respect to u times that, but for rows that are ignored.
     void (*times_slope)(const Tile<T>* g, const Tile<T>* slope, const Rows<T>* rows);
 

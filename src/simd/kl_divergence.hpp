@@ -25,8 +25,8 @@ namespace {
 // (d + e^-d - 1) / d^2 for |d| <= NEAR: its series, to 2^-31 (float32) and 2^-53.
 template <class T> constexpr double NEAR = sizeof(T) == 4 ? 0.25 : 0.5;
 template <class T> CELOSS_INLINE F64 excess_series(F64 d) {
-    constexpr double factorial[] = {2, 6, 24, 120, 720, 5040, 40320, 362880, 3628800, 39916800, 479001600, 6227020800.0,
-                                    87178291200.0, 1307674368000.0};
+    constexpr double factorial[] = {2,      6,       24,       120,       720,          5040,          40320,
+                                    362880, 3628800, 39916800, 479001600, 6227020800.0, 87178291200.0, 1307674368000.0};
     constexpr int degree = sizeof(T) == 4 ? 7 : 13;
     F64 series = F64{} + (degree % 2 ? -1.0 : 1.0) / factorial[degree];
     for (int k = degree - 1; k >= 0; --k) series = fma(series, d, F64{} + (k % 2 ? -1.0 : 1.0) / factorial[k]);
@@ -78,7 +78,8 @@ void kl_divergence(const Tile<T>* x, const Tile<T>* y, const Tile<double>* e, co
         // 2. log q - log p is (y - x) / T less what all classes have in common.
         const F64 total_x = rounded(rows.own(r->others)), total_y = rounded(rows.own(r->moment));
         const F64 one = F64{} + 1.0, p_of = one / total_x, q_of = one / total_y;
-        const F64 common = (m_y - m_x) * inverse_temperature + (log1p_ratio(total_y - 1.0, one) - log1p_ratio(total_x - 1.0, one));
+        const F64 common =
+            (m_y - m_x) * inverse_temperature + (log1p_ratio(total_y - 1.0, one) - log1p_ratio(total_x - 1.0, one));
         const int in_use = x->rows - rows.row < W ? (int)(x->rows - rows.row) : W;
         const double* weights = o->sample_weight ? o->sample_weight + rows.row : nullptr;
         const double* upstream = o->upstream ? o->upstream + rows.row : nullptr;

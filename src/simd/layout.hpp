@@ -93,6 +93,7 @@ template <class T> struct Workplace {
     Ahead ahead;        // what is worked on next
     ptrdiff_t first_class;
     bool stream;      // the second result is written past the cache
+    bool has_maxima;  // of softened logits
     bool whole_rows;  // and no piece of one,
     double ratio;     // whose exponentials are the row's times this
 };

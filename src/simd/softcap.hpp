@@ -5,6 +5,7 @@
 #include "exp_log.hpp"
 #include "exp_sum.hpp"
 #include "layout.hpp"
+#include "maximum.hpp"
 #include "side.hpp"
 #include "targets.hpp"
 #include "vector.hpp"
@@ -74,10 +75,10 @@ template <class T, class V> CELOSS_INLINE Softened<V> softened(V x, const SoftCa
     const V m_low = fma(power, fraction, (power - T(1)) - m);
     const V bottom = m + T(2), bottom_low = (m - (bottom - T(2))) + m_low, near = (V{} + T(1)) / bottom;
     const V inverse = fma(near, left_by_quotient<T>(V{} + T(1), near, bottom) - bottom_low * near, near), first = -m * inverse;
-    const V tanh = absolute(fma(left_by_quotient<T>(-m, first, bottom) - fma(first, bottom_low, m_low), inverse, first)), value = tanh * of.cap;
+    const V tanh = absolute(fma(left_by_quotient<T>(-m, first, bottom) - fma(first, bottom_low, m_low), inverse, first)),
+            value = tanh * of.cap;
     const V sure = V{} + T(__builtin_inff());
-    return {select(size == sure, x, select(x < V{}, -value, value)),
-            select(beyond, V{}, e * inverse * inverse * of.four_scales)};
+    return {select(size == sure, x, select(x < V{}, -value, value)), select(beyond, V{}, e * inverse * inverse * of.four_scales)};
 }
 
 // Runs of numbers that follow one another: f(run, how many).
@@ -91,31 +92,44 @@ template <class T> CELOSS_INLINE T* run_of(const Tile<T>* tile, ptrdiff_t run) {
     return tile->at + run * (has_rows_as_lanes(tile) ? tile->class_stride : tile->row_stride);
 }
 
-template <class T> void soften(const Tile<T>* x, const Tile<T>* u, const Tile<T>* slope, double scale, double cap) {
-    typedef typename VectorOf<T>::V V;
+// The vectors of a run, through f, which returns logits and slopes of one or several vectors; and the maximum of the logits.
+template <class T, class F> CELOSS_INLINE T soften_run(const T* from, T* to, T* slope_to, ptrdiff_t n, F f) {
     constexpr int W = lanes_of<T>(), BATCH = SIDE_VECTORS * W;
-    const V factor = splat<T>((T)scale);
-    const SoftCap<T> of(scale, cap > 0 ? cap : 1.0);
+    auto best = minus_infinity<T>();
+    ptrdiff_t j = 0;
+    for (; j + BATCH <= n; j += BATCH) {
+        const auto result = f(load_side<SIDE_VECTORS>(from + j));
+        store_side(to + j, result.value);
+        if (slope_to) store_side(slope_to + j, result.slope);
+        UNROLL_8 for (int k = 0; k < SIDE_VECTORS; ++k) best = larger_of(best, result.value[k]);
+    }
+    each_vector<T>(n - j, [&](ptrdiff_t i, int count) CELOSS_LAMBDA_INLINE {
+        const auto v = count == W ? load(from + j + i) : load_first(from + j + i, count, (T)-__builtin_inff());
+        const auto result = f(v);
+        store_count(to + j + i, count, result.value);
+        if (slope_to) store_count(slope_to + j + i, count, result.slope);
+        best = larger_of(best, result.value);
+    });
+    return max_lanes<T>(best);
+}
+
+template <class T> struct Scaled {
+    T scale;
+    template <class V> CELOSS_INLINE Softened<V> operator()(V x) const { return {x * (V{} + scale), V{}}; }
+};
+template <class T> struct Capped {
+    SoftCap<T> cap;
+    template <class V> CELOSS_INLINE Softened<V> operator()(V x) const { return softened<T>(x, cap); }
+};
+
+template <class T> void soften(const Tile<T>* x, const Tile<T>* u, const Tile<T>* slope, double scale, double cap, Rows<T>* r) {
+    const Scaled<T> scaled = {(T)scale};
+    const Capped<T> capped = {SoftCap<T>(scale, cap > 0 ? cap : 1.0)};
     each_run(u, [&](ptrdiff_t run, ptrdiff_t n) CELOSS_LAMBDA_INLINE {
         const T* from = run_of(x, run);
         T *to = run_of(u, run), *slope_to = slope->at ? run_of(slope, run) : nullptr;
-        if (!(cap > 0)) {
-            each_vector<T>(n, [&](ptrdiff_t j, int count) CELOSS_LAMBDA_INLINE {
-                store_count(to + j, count, load_count(from + j, count) * factor);
-            });
-            return;
-        }
-        ptrdiff_t j = 0;
-        for (; j + BATCH <= n; j += BATCH) {
-            const auto result = softened<T>(load_side<SIDE_VECTORS>(from + j), of);
-            store_side(to + j, result.value);
-            if (slope_to) store_side(slope_to + j, result.slope);
-        }
-        each_vector<T>(n - j, [&](ptrdiff_t i, int count) CELOSS_LAMBDA_INLINE {
-            const auto result = softened<T>(load_count(from + j + i, count), of);
-            store_count(to + j + i, count, result.value);
-            if (slope_to) store_count(slope_to + j + i, count, result.slope);
-        });
+        const T most = cap > 0 ? soften_run(from, to, slope_to, n, capped) : soften_run(from, to, (T*)nullptr, n, scaled);
+        if (r && !has_rows_as_lanes(u)) r->maximum[run] = most;
     });
 }
 

@@ -56,28 +56,33 @@ template <class T> void ranks(const Tile<T>* x, Rows<T>* r) {
 
 // Sums of e_j (m - x_j), each at least 0. A class left out by -inf in scratch is the maximum, whose term is 0; so is that of one
 // that cannot occur.
-template <class T> CELOSS_INLINE typename VectorOf<T>::V entropy_term(typename VectorOf<T>::V e, typename VectorOf<T>::V x,
-                                                                      typename VectorOf<T>::V m) {
+template <class T>
+CELOSS_INLINE typename VectorOf<T>::V entropy_term(typename VectorOf<T>::V e, typename VectorOf<T>::V x,
+                                                   typename VectorOf<T>::V m) {
     return without(e * (m - x), x == minus_infinity<T>());
 }
 template <class T> double entropy_sum_of_row(const T* x, const T* e, ptrdiff_t classes, T maximum, double* low) {
     constexpr int W = lanes_of<T>(), VECTORS = SUM_LANES / W;
     const auto m = splat<T>(maximum);
     Sum<T, SUM_VECTORS> sum;
-    const auto term = [&](ptrdiff_t j) CELOSS_LAMBDA_INLINE { return entropy_term<T>(load(e + j), load(x + j), m); };
+    // Their negatives. So far below the maximum, as where a class cannot occur, the exponential is 0 and the distance need only be
+    // finite.
+    const auto lowest = splat<T>(T(-1024));
+    const auto term = [&](ptrdiff_t j) CELOSS_LAMBDA_INLINE { return load(e + j) * max_or_nan(lowest, load(x + j) - m); };
     ptrdiff_t j = 0;
-    for (; j + PRODUCTS * SUM_LANES <= classes; j += PRODUCTS * SUM_LANES)
-        UNROLL_8 for (int k = 0; k < VECTORS; ++k) {
+    for (; j + PRODUCTS * SUM_LANES <= classes; j += PRODUCTS * SUM_LANES) UNROLL_8 for (int k = 0; k < VECTORS; ++k) {
             auto terms = term(j + k * W);
             UNROLL_4 for (int p = 1; p < PRODUCTS; ++p) terms += term(j + k * W + p * SUM_LANES);
             add_wide<T>(sum, k, terms);
         }
     each_wide_vector(classes - j, [&](int k, ptrdiff_t i, int count) CELOSS_LAMBDA_INLINE {
-        const F64 v = load_wide(x + j + i, count);
-        const F64 product = load_wide(e + j + i, count) * ((double)maximum - v);
-        sum.add(k, Number<T>(select((v == -__builtin_inf()) | ~first_lanes<double>(count), F64{}, product)));
+        const F64 distance = max_or_nan(F64{} - 1024.0, load_wide(x + j + i, count) - (double)maximum);
+        const F64 product = load_wide(e + j + i, count) * distance;
+        sum.add(k, Number<T>(count < lanes_of<double>() ? select(first_lanes<double>(count), product, F64{}) : product));
     });
-    return sum.of_lanes(low);
+    const double total = sum.of_lanes(low);
+    *low = -*low;
+    return -total;
 }
 
 template <class T> void entropy_sums(const Tile<T>* x, const Tile<T>* e, Rows<T>* r) {
@@ -93,8 +98,7 @@ template <class T> void entropy_sums(const Tile<T>* x, const Tile<T>* e, Rows<T>
         const auto m = load(r->maximum + i);
         Sum<T, VECTORS> sum;
         for (ptrdiff_t j = 0; j < x->classes; ++j)
-            add_wide<T>(sum, 0,
-                        entropy_term<T>(load(e->at + j * e->class_stride + i), load(x->at + j * x->class_stride + i), m));
+            add_wide<T>(sum, 0, entropy_term<T>(load(e->at + j * e->class_stride + i), load(x->at + j * x->class_stride + i), m));
         for (int k = 0; k < VECTORS; ++k) store_number(r->moment, i + k * lanes_of<double>(), sum.of_vector(k));
     }
 }
@@ -111,9 +115,8 @@ template <class T> void statistics(ptrdiff_t n, Rows<T>* r) {
         const N below = difference<T>(load_wide(r->maximum + i, W), load_wide(r->x_target + i, W));
         const N minus_log = load_number<T>(r->minus_log, i);
         const N spread = load_number<T>(r->moment, i) * load_number<T>(r->inverse, i);
-        const auto put = [&](double* to, N a) CELOSS_LAMBDA_INLINE {
-            store(to + i, select(ignored, F64{}, select(nothing, nan, rounded(a))));
-        };
+        const auto put = [&](double* to, N a)
+                             CELOSS_LAMBDA_INLINE { store(to + i, select(ignored, F64{}, select(nothing, nan, rounded(a)))); };
         put(r->loss, sum_of(below, minus_log));
         put(r->entropy, sum_of(spread, minus_log));
         put(r->logsumexp, log_sum_exp(i, r));

@@ -1176,7 +1176,7 @@ FAULTS = [
     ),
     Fault(
         "scale: long rows take the target unscaled", LONG,
-        "    soften(c, &one, &one, &beside)\n", "", "test_language_options",
+        "    soften(c, &one, &one, &beside, <Rows[real]*>NULL)\n", "", "test_language_options",
     ),
     Fault(
         "soft cap: long rows forget the slope at the target", LONG,
@@ -1223,8 +1223,8 @@ FAULTS = [
     ),
     Fault(
         "statistics: rank and prediction go by the capped logits", KERNELS,
-        "    ops.ranks(&x, r)\n    if c.softens:\n        soften(c, &x, &at.q, &at.slope)\n",
-        "    if c.softens:\n        soften(c, &x, &at.q, &at.slope)\n    ops.ranks(&x, r)\n    if c.softens:\n",
+        "    ops.ranks(&x, r)\n    if c.softens and",
+        "    if c.softens:\n        soften(c, &x, &at.q, &at.slope, <Rows[real]*>NULL)\n    ops.ranks(&x, r)\n    if c.softens and",
         "test_language_models",
     ),
     Fault(

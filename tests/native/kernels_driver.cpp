@@ -293,7 +293,7 @@ template <class T> void run_tile(int operation, ptrdiff_t rows, ptrdiff_t classe
     at.first_class = 0;
     at.whole_rows = !choice.one_step_at_a_time;  // else as a piece
     at.ratio = at.whole_rows ? 1 : 0.75;
-    at.stream = false;
+    at.stream = at.has_maxima = false;
     at.ahead = {nullptr, nullptr, nullptr, nullptr, 0};
     if (is_statistics(operation)) set_softening(c, operation, choice);
     at.q = tile_at(numbers<T>(for_q, has_q || is_statistics(operation) ? in_tile : 0, share), rows, classes, lanes);
