@@ -368,14 +368,14 @@ cdef RowOperation operations[10]
 
 
 cdef void add(Operation operation, PassesOfFloats floats, PassesOfDoubles doubles, Py_ssize_t most_lane_classes, bint in_pieces,
-              bint keeps_exponentials, bint has_losses, bint fetches, int wide_tiles, bint one_hot, bint ranks=False) noexcept nogil:
+              bint keeps_exponentials, bint has_losses, bint fetches, int wide_tiles, bint one_hot,
+              bint ranks=False) noexcept nogil:
     operations[<int>operation] = RowOperation(floats, doubles, most_lane_classes, in_pieces, keeps_exponentials, has_losses,
                                               fetches, wide_tiles, one_hot, ranks)
 
 
 cdef void fill_operations() noexcept nogil:
-    # Each: its passes; most_lane_classes; in_pieces, keeps_exponentials, has_losses, fetches; wide_tiles, one_hot,
-    # ranks.
+    # Each: its passes; most_lane_classes; in_pieces, keeps_exponentials, has_losses, fetches; wide_tiles, one_hot; ranks.
     add(CROSS_ENTROPY, cross_entropy_rows[float], cross_entropy_rows[double], ROWS_AS_LANES, True, True, True, True, 0, False)
     add(BRIER, brier_rows[float], brier_rows[double], ROWS_AS_FEWER_LANES, False, False, True, False, 2, True)
     add(ZERO_ONE, zero_one_rows[float], zero_one_rows[double], ROWS_AS_FEWER_LANES, False, False, True, False, 0, False)
@@ -385,7 +385,8 @@ cdef void fill_operations() noexcept nogil:
     add(SOFTMAX_VJP, softmax_vjp_rows[float], softmax_vjp_rows[double], ROWS_AS_LANES, True, False, False, False, 0, False)
     add(LOG_SOFTMAX_VJP, log_softmax_vjp_rows[float], log_softmax_vjp_rows[double], ROWS_AS_LANES, True, False, False, False, 0,
         False)
-    add(STATISTICS, statistics_rows[float], statistics_rows[double], ROWS_AS_FEWER_LANES, False, False, True, True, 0, False, True)
+    add(STATISTICS, statistics_rows[float], statistics_rows[double], ROWS_AS_FEWER_LANES, False, False, True, True, 0, False,
+        True)
     add(KL_DIVERGENCE, kl_divergence_rows[float], kl_divergence_rows[double], ROWS_AS_FEWER_LANES, False, False, True, False,
         4, False)
 

@@ -92,7 +92,8 @@ cdef extern from "simd/contract.h" nogil:
         void ranks(const Tile[T]*, Rows[T]*)
         void entropy_sums(const Tile[T]*, const Tile[T]*, Rows[T]*)
         void statistics(Py_ssize_t, Rows[T]*)
-        void kl_divergence(const Tile[T]*, const Tile[T]*, const Tile[double]*, const Tile[T]*, double, const RowOptions*, Rows[T]*)
+        void kl_divergence(const Tile[T]*, const Tile[T]*, const Tile[double]*, const Tile[T]*, double, const RowOptions*,
+                           Rows[T]*)
         void softmax_vjp_sums(const Tile[T]*, const Tile[T]*, Rows[T]*)
         void softmax_vjp(const Tile[T]*, const Tile[T]*, const Tile[T]*, const Rows[T]*)
         void log_softmax_vjp_sums(const Tile[T]*, const Tile[T]*, Rows[T]*)

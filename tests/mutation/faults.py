@@ -1224,7 +1224,7 @@ FAULTS = [
     Fault(
         "statistics: rank and prediction go by the capped logits", KERNELS,
         "    ops.ranks(&x, r)\n    if c.softens and",
-        "    if c.softens:\n        soften(c, &x, &at.q, &at.slope, <Rows[real]*>NULL)\n    ops.ranks(&x, r)\n    if c.softens and",
+        "    soften(c, &x, &at.q, &at.slope, <Rows[real]*>NULL)\n    ops.ranks(&x, r)\n    if c.softens and",
         "test_language_models",
     ),
     Fault(
