@@ -283,9 +283,11 @@ cdef object usual_loss_of_rows(int operation, object logits, object target, obje
         c.options.upstream = <const double*>cnp.PyArray_DATA(<cnp.ndarray>upstream)
     set_smoothing(&c.options, smoothing, c.classes)
     c.options.focal_gamma = gamma
-    if logit_scale != 1.0 or logit_softcap is not None or z_loss != 0.0:
-        if (wanted > GRADIENT or not is_positive(logit_scale, &scale) or not is_number(z_loss, &square)
-                or not 0 <= square < INFINITY or not (logit_softcap is None or is_positive(logit_softcap, &cap))):
+    if (not is_positive(logit_scale, &scale) or not is_number(z_loss, &square) or not 0 <= square < INFINITY
+            or not (logit_softcap is None or is_positive(logit_softcap, &cap))):
+        return None
+    if scale != 1 or cap > 0 or square > 0:
+        if wanted > GRADIENT:
             return None
         set_language_options(c, scale, cap, square)
     if wanted != LOSS_ALONE:
