@@ -81,6 +81,16 @@ def test_rows_that_decide_nothing_or_are_ignored(dtype, level):
     assert [a.tolist() for a in all_ignored] == [[0] * 7] * 3 + [[-1] * 7] * 2
 
 
+@pytest.mark.parametrize("classes", [3, 200])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_entropy_of_logits_as_far_apart_as_numbers_can_be(dtype, classes, level):
+    """Their distance overflows, beside an exponential of 0."""
+    x = np.zeros((2, classes), dtype)
+    x[:, 0], x[0, 1] = np.finfo(dtype).max, -np.finfo(dtype).max
+    got = celoss.row_statistics(x, [0, 0])
+    assert not got.entropy.any() and not got.loss.any()
+
+
 @pytest.mark.parametrize(
     "options", [{"logit_scale": 1.5}, {"logit_softcap": 5.0}, {"logit_scale": 0.5, "logit_softcap": 3.0}], ids=str
 )

@@ -54,19 +54,18 @@ template <class T> void ranks(const Tile<T>* x, Rows<T>* r) {
     }
 }
 
-// Sums of e_j (m - x_j), each at least 0. A class left out by -inf in scratch is the maximum, whose term is 0; so is that of one
-// that cannot occur.
+// Sums of e_j (m - x_j), each at least 0. Beyond 1024 below the maximum, as where a class cannot occur, the exponential is 0 and the
+// distance need only be finite. A class left out by -inf in scratch is the maximum, whose term is 0.
 template <class T>
 CELOSS_INLINE typename VectorOf<T>::V entropy_term(typename VectorOf<T>::V e, typename VectorOf<T>::V x,
                                                    typename VectorOf<T>::V m) {
-    return without(e * (m - x), x == minus_infinity<T>());
+    return without(-e * max_or_nan(splat<T>(T(-1024)), x - m), x == minus_infinity<T>());
 }
 template <class T> double entropy_sum_of_row(const T* x, const T* e, ptrdiff_t classes, T maximum, double* low) {
     constexpr int W = lanes_of<T>(), VECTORS = SUM_LANES / W;
     const auto m = splat<T>(maximum);
     Sum<T, SUM_VECTORS> sum;
-    // Their negatives. So far below the maximum, as where a class cannot occur, the exponential is 0 and the distance need only be
-    // finite.
+    // Their negatives: the class left out stands in its place here.
     const auto lowest = splat<T>(T(-1024));
     const auto term = [&](ptrdiff_t j) CELOSS_LAMBDA_INLINE { return load(e + j) * max_or_nan(lowest, load(x + j) - m); };
     ptrdiff_t j = 0;
